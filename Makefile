@@ -1,0 +1,56 @@
+# Two commands for a newcomer: `make demo` and `make test`.
+#
+# PIP_OPTIONS goes to pip install, for instance to choose an index with CPU-only builds of torch:
+#   make demo PIP_OPTIONS="--extra-index-url https://download.pytorch.org/whl/cpu"
+
+PYTHON ?= python3
+VENV ?= .venv
+PIP_OPTIONS ?=
+DEMO_TRIALS ?= 24
+DEMO_OPTIONS ?=
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test install lint types unit slow zoo-check bench clean help
+
+help:
+	@echo "make demo    install, search on real digits, export the knee of the front"
+	@echo "make test    install, then lint, types, import contract and all tests"
+	@echo "make lint | types | unit | bench | clean"
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "bitfront needs Python 3.11 or newer, but $(PYTHON) is " + sys.version.split()[0] + "; name another with: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -c constraints.txt -e '.[cluster,dashboard,export,dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/bitfront demo --trials $(DEMO_TRIALS) $(DEMO_OPTIONS)
+
+test: $(STAMP) lint types unit
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# mypy reads the folders under the names that they are installed as
+types: $(STAMP)
+	@mkdir -p build/types
+	@rm -rf build/types/bitfront
+	@mkdir -p build/types/bitfront
+	@for part in src/bitfront/*; do ln -s ../../../$$part build/types/bitfront/; done
+	@for part in spaces evaluators kernels search dashboard; do ln -s ../../../$$part build/types/bitfront/$$part; done
+	$(BIN)/mypy -p bitfront
+	$(BIN)/lint-imports
+
+unit: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+	$(BIN)/python -m pytest -m slow
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/cost.py
+
+clean:
+	rm -rf build dist *.egg-info src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
