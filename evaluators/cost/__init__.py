@@ -1,0 +1,16 @@
+"""What a network costs before anybody trains it: counts, memory, energy. Pure arithmetic."""
+
+from bitfront.evaluators.cost.counts import CONVENTIONS, Counts, count
+from bitfront.evaluators.cost.energy import SCOPES, Energy, GroupEnergy, estimate_energy
+from bitfront.evaluators.cost.memory import peak_memory_bytes
+
+__all__ = [
+    "CONVENTIONS",
+    "SCOPES",
+    "Counts",
+    "Energy",
+    "GroupEnergy",
+    "count",
+    "estimate_energy",
+    "peak_memory_bytes",
+]
