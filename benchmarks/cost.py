@@ -110,9 +110,8 @@ def main() -> None:
             fresh.draw(options.torchinfo)
         )
     for title, figures in result["rates"].items():
-        print(
-            f"{title:32} {figures['median']:10.1f} /s   ({figures['min']:.1f} to {figures['max']:.1f})"
-        )
+        low, high = figures["min"], figures["max"]
+        print(f"{title:32} {figures['median']:10.1f} /s   ({low:.1f} to {high:.1f})")
     if options.json:
         options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
@@ -120,6 +119,7 @@ def main() -> None:
 def _torchinfo(architectures: list[Architecture]) -> dict[str, Any]:
     import torch
     import torchinfo
+
     from bitfront.spaces import build
 
     torch.set_num_threads(1)

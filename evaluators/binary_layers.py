@@ -37,9 +37,7 @@ class InexactLayers(BitfrontError):
 def binary_nodes(graph: Graph) -> tuple[Node, ...]:
     """The convolutions and linear layers whose input and weights are signs, without bias."""
     return tuple(
-        node
-        for node in graph.nodes
-        if node.op.main and node.type.domain is Domain.ACCUMULATOR
+        node for node in graph.nodes if node.op.main and node.type.domain is Domain.ACCUMULATOR
     )
 
 

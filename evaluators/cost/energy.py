@@ -135,8 +135,8 @@ def mac_band(profile: HardwareProfile, w_bits: int, a_bits: int, fan_in: int) ->
     With ``e = 0.003125`` pJ per adder bit and the profile's logic scale:
     1x1 bits cost ``0.3 e + 2 e`` (xnor, popcount tree); 1xa bits ``0.3 e a + e (a + ceil log2 K)``
     (a multiplexer and an accumulator); wxa bits
-    ``0.002995 w a + 0.00104 sqrt(w a) + e (w + a + ceil log2 K)``. Floats, and what a profile lists,
-    have constants of their own.
+    ``0.002995 w a + 0.00104 sqrt(w a) + e (w + a + ceil log2 K)``. Floats, and what a profile
+    lists, have constants of their own.
 
     Args:
         profile: Hardware.

@@ -106,7 +106,7 @@ def belady(plan: Plan, capacity: int, inside: Container[int]) -> list[float]:
         capacity: Bits of the buffer.
         inside: Nodes that count.
     """
-    nodes, parts, last_read = plan.graph.nodes, plan.parts, plan.last_read
+    nodes, last_read = plan.graph.nodes, plan.last_read
     groups = plan.groups
     end = len(groups)
     traffic = [0.0] * end
@@ -124,7 +124,7 @@ def belady(plan: Plan, capacity: int, inside: Container[int]) -> list[float]:
             for producer in list(missing):
                 if uses[producer][-1] == step:
                     moved += missing.pop(producer)
-        excess = needs[step] - capacity
+        excess = float(needs[step] - capacity)
         if missing:
             excess -= sum(missing.values())
         if excess > 0:

@@ -1,0 +1,1 @@
+"""Hardware profiles: one TOML file each, and the reader that checks them."""

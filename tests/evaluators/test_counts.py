@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from bitfront.evaluators.cost import CONVENTIONS, count
 from bitfront.spaces import InvalidValue, RandomChoose, Task, spaces, zoo
 from bitfront.spaces.graph import Role

@@ -7,6 +7,7 @@ from dataclasses import replace
 from importlib import resources
 
 import pytest
+
 from bitfront.evaluators.cost import estimate_energy, peak_memory_bytes
 from bitfront.evaluators.cost.energy import WORK_FUNCTIONS, mac_band
 from bitfront.evaluators.cost.spill import belady

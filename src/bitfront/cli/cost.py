@@ -171,7 +171,7 @@ def list_zoo(json: Json = False) -> None:
     from bitfront.evaluators.cost import count
     from bitfront.spaces.zoo import zoo
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in sorted(zoo):
         entry = zoo[name]
         counts = count(entry.architecture().lower(), "hpi")

@@ -40,7 +40,7 @@ def list_studies(store: StoreUrl = DEFAULT_STORE, json: Json = False) -> None:
 
     with open_store(store, create=False, read_only=True) as opened:
         counts = opened.counts()
-        rows = []
+        rows: list[dict[str, Any]] = []
         for study in opened.list_studies():
             rows.append(
                 {
