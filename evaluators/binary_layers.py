@@ -27,7 +27,8 @@ from bitfront.kernels import Fill, PackedBits, pack, pack_nchw, xnor_conv2d, xno
 from bitfront.spaces.errors import BitfrontError, InvalidValue
 from bitfront.spaces.graph import Domain, Graph, Node
 from bitfront.spaces.network import Network
-from bitfront.spaces.ops import Conv2d
+from bitfront.spaces.ops import Conv2d, Linear
+from bitfront.spaces.quantizers import Quantizer
 
 
 class InexactLayers(BitfrontError):
@@ -41,15 +42,28 @@ def binary_nodes(graph: Graph) -> tuple[Node, ...]:
     )
 
 
+def weight_quantizer_of(node: Node) -> Quantizer:
+    """The quantizer of a layer's weights.
+
+    Raises:
+        InvalidValue: If the node is no convolution or linear layer.
+    """
+    if not isinstance(node.op, Conv2d | Linear):
+        raise InvalidValue(f"{node.name} must have weights, but is a {node.op.kind}.")
+    return node.op.weight
+
+
 def quantized_weight(network: Network, node: Node) -> Tensor:
     """The weights that a convolution or linear layer computes with, float32.
 
     A node that shares another node's latent tensor derives its own weights from it.
+
+    Raises:
+        InvalidValue: If the node has no weights.
     """
     latent = network.graph.nodes[node.latent]
     weight = network.get_parameter(f"{latent.name}.weight").detach()
-    quantized: Tensor = getattr(node.op, "weight").q(weight)  # noqa: B009  an op in general has none
-    return quantized
+    return weight_quantizer_of(node).q(weight)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -55,11 +55,14 @@ class TensorType(Value):
     elements: int = field(init=False, repr=False, default=0)
     size_bits: int = field(init=False, repr=False, default=0)
 
-    def check(self) -> None:
-        """Count values and bits once: every consumer asks for them."""
-        elements = prod(self.shape) * self.slices
-        object.__setattr__(self, "elements", elements)
-        object.__setattr__(self, "size_bits", elements * self.stored_bits)
+    def __post_init__(self) -> None:
+        # a search infers thousands of new types a second: one pass for sizes and hash
+        shape, domain, slices, bits = self.shape, self.domain, self.slices, self.stored_bits
+        elements = prod(shape) * slices
+        put = object.__setattr__
+        put(self, "elements", elements)
+        put(self, "size_bits", elements * bits)
+        put(self, "_hash", hash((shape, domain.value, slices, bits)))
 
     @property
     def torch_shape(self) -> tuple[int, ...]:
@@ -298,7 +301,9 @@ def infer(op: Op, *inputs: TensorType) -> Facts:
         facts = op.infer(*inputs)
         # one object per type, so that the next look-up compares by identity
         out = _TYPES.setdefault(facts.out, facts.out)
-        facts = _FACTS[key] = replace(facts, out=out)
+        if out is not facts.out:
+            facts = replace(facts, out=out)
+        _FACTS[key] = facts
     return facts
 
 

@@ -41,9 +41,9 @@ def melius(choose: Choose, task: Task) -> Candidate:
     width = choose.ordered("stem.channels", (16, 32) if small else (32, 64, 96))
     shortcut_bits = choose.ordered("shortcut_bits", (4, 8, 16, 32))
     units = [
-        choose.ordered(f"stage{s}.units", (2, 3) if small else (2, 3, 4, 5, 6, 8))
+        choose.ordered(f"stage{s}.units", (2, 3) if small else (2, 3, 4, 5, 6))
         if s == 0
-        else choose.ordered(f"stage{s}.units", (1, 2, 3) if small else (2, 3, 4, 5, 6, 8))
+        else choose.ordered(f"stage{s}.units", (1, 2, 3) if small else (2, 3, 4, 5, 6))
         for s in range(counts)
     ]
     patterns = [choose.option(f"stage{s}.pattern", PATTERNS) for s in range(counts)]

@@ -46,5 +46,3 @@ def bitfront(tmp_path: Path):
         return Ran(done.returncode, done.stdout, done.stderr)
 
     return run
-
-
