@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from bitfront.spaces.errors import BitfrontError
 
 
@@ -11,3 +13,5 @@ class EvaluationFailed(BitfrontError):
 
 class DataMissing(BitfrontError):
     """A data set is not on this machine and cannot be fetched; the text names the files."""
+
+    exit_status: ClassVar[int] = 2

@@ -1,0 +1,49 @@
+"""The reference of a study: the worst costs that count, fixed when it is created."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bitfront.evaluators.hardware.profile import load_profile
+from bitfront.evaluators.measurement import Measurement
+from bitfront.evaluators.objective import cost_measurements
+from bitfront.search.config import SearchConfig
+from bitfront.spaces import RandomChoose, Task, spaces
+from bitfront.spaces.errors import InfeasibleArchitecture
+
+SAMPLES: Final = 64
+MARGIN: Final = 1.1
+
+
+def worst_costs(config: SearchConfig, task: Task) -> dict[str, float]:
+    """The reference of each objective that is minimised, fixed when a study is created.
+
+    1.1 x the largest cost among 64 random candidates of the space, drawn with the study's
+    seed; where a constraint bounds the objective more tightly, 1.1 x that bound.
+
+    Raises:
+        InfeasibleArchitecture: If no sampled candidate can be built.
+    """
+    hardware = load_profile(config.hardware) if config.hardware else None
+    rows: list[dict[str, Measurement]] = []
+    failure: InfeasibleArchitecture | None = None
+    for index in range(SAMPLES):
+        choose = RandomChoose(f"{config.seed}:reference:{index}")
+        try:
+            candidate = spaces[config.space](choose, task)
+            rows.append(cost_measurements(candidate.architecture, hardware))
+        except InfeasibleArchitecture as error:
+            failure = error
+    if not rows and failure is not None:
+        raise failure
+    worst = {}
+    for objective in config.targets:
+        if objective.direction == "minimize":
+            largest = max(row[objective.name].value for row in rows)
+            bounds = [
+                c.bound
+                for c in config.constraints
+                if c.objective == objective.name and c.is_upper and c.bound > 0
+            ]
+            worst[objective.name] = MARGIN * min([largest, *bounds])
+    return worst

@@ -1,0 +1,197 @@
+"""Searching: create a study or go on with it, train in parallel, keep the front.
+
+Whatever happens to this process, the same call goes on where it ended: every trial is a row before
+it is trained, every epoch is in the store, every checkpoint whole. Trials under way when a run ends
+early stay RUNNING, with their checkpoint; the next run trains them first.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from bitfront.search.config import SearchConfig
+from bitfront.search.driving import Ledger, LoadedData, driving, load_task
+from bitfront.search.front import Front, reference_point
+from bitfront.search.progress import Watch, unwatched
+from bitfront.search.record import StudyRecord, StudyState, TrialState
+from bitfront.search.runs import RunFolder, run_folder
+from bitfront.search.searching import SearchRun
+from bitfront.search.stopping import Signals, Stop, StopReason
+from bitfront.search.store import Store, StoreConflict, UnknownRecord, masked, open_store
+from bitfront.spaces.errors import InvalidValue
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyResult:
+    """How a run of a search ended.
+
+    Attributes:
+        study: As it is stored now.
+        front: Of the study.
+        counts: Trials by state; every state has a number.
+        reason: Why the run ended early; None if it ended by itself.
+        message: One sentence for the user.
+        seconds: Of this run.
+        energy_kwh: That this run used on this machine.
+    """
+
+    study: StudyRecord
+    front: Front
+    counts: Mapping[TrialState, int]
+    reason: StopReason | None
+    message: str
+    seconds: float
+    energy_kwh: float
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all trials that were asked for are finished."""
+        return self.study.state is StudyState.FINISHED
+
+
+def resolve(settings: Mapping[str, Any]) -> SearchConfig:
+    """The configuration that settings mean: for a study that exists, over what it was started with.
+
+    Nothing is written.
+
+    Args:
+        settings: From ``read_settings``.
+
+    Raises:
+        InvalidValue: If a setting breaks a rule, or differs from what the study keeps.
+        StoreError: If there is something at the store's place that cannot be opened.
+    """
+    config = SearchConfig.from_json(dict(settings))
+    study = _find(config)
+    return config if study is None else SearchConfig.resolve(settings, study.config)
+
+
+def resume_settings(store: str, study: StudyRecord) -> dict[str, Any]:
+    """The settings that go on with a study as it was."""
+    return {**study.config, "store": store, "study": study.name}
+
+
+def _find(config: SearchConfig) -> StudyRecord | None:
+    from bitfront.search.store.location import locate
+
+    path = locate(config.store).path
+    if path is not None and not path.exists():
+        return None
+    # a server's tables are made by the run itself
+    with open_store(config.store, create=path is None) as store:
+        try:
+            return store.load_study(config.name)
+        except UnknownRecord:
+            return None
+
+
+def run_search(
+    config: SearchConfig, *, progress: Watch = unwatched, stop: Stop | None = None
+) -> StudyResult:
+    """Create a study, or go on with it, until its trials are finished.
+
+    Args:
+        config: From ``resolve``.
+        progress: Told a few times per second how it stands.
+        stop: Ends the run from outside; SIGINT and SIGTERM set it too.
+
+    Returns:
+        How it ended; ended early is no error.
+
+    Raises:
+        InvalidValue: If the configuration does not fit the data set or the study.
+        DataMissing: If the data set is not there.
+        StoreError: If the store cannot be used; ``StudyBusy`` if another driver is at work.
+        ClusterError: If Ray cannot be used.
+    """
+    began = time.monotonic()
+    stop = stop or Stop(config.time_budget_s)
+    signals = Signals(stop)
+    data = load_task(config)
+    with ExitStack() as stack:
+        stack.enter_context(signals.caught())
+        store = stack.enter_context(open_store(config.store, create=True))
+        study = _open_study(store, config, data)
+        stack.enter_context(driving(store, study, stop))
+        if study.config != config.stored():
+            store.set_study_config(study.id, config.stored())
+        folder = run_folder(config, study)
+        stack.enter_context(folder.logged())
+        _log.info("Searching %r in %s.", study.name, masked(config.store))
+        ledger = Ledger(store, study, config, stop)
+        run = SearchRun(store, study, config, data, folder, ledger, stop, progress)
+        if not run.is_over and not stop.is_set:
+            with ledger.running():
+                _train(run, config, folder, stop, signals)
+        state, message = run.end()
+        store.set_study_state(study.id, state, message)
+        _log.info("%s", message)
+        return StudyResult(
+            study=store.study(study.id),
+            front=run.front,
+            counts=run.counts,
+            reason=stop.reason,
+            message=message,
+            seconds=time.monotonic() - began,
+            energy_kwh=ledger.run_kwh,
+        )
+
+
+def _train(
+    run: SearchRun, config: SearchConfig, folder: RunFolder, stop: Stop, signals: Signals
+) -> None:
+    from bitfront.search import cluster
+
+    run.tell("starting")
+    with cluster.started(config, signals) as ray:
+        run.device = ray.device
+        run.begin()
+        if not stop.is_set:
+            cluster.run_jobs(run, ray, stop, folder.scratch)
+        run.tell("ending")
+
+
+def _open_study(store: Store, config: SearchConfig, data: LoadedData) -> StudyRecord:
+    """Load the study, or create it.
+
+    Raises:
+        InvalidValue: If it was started with other settings or other data.
+    """
+    try:
+        study = store.load_study(config.name)
+    except UnknownRecord:
+        try:
+            return _create(store, config, data)
+        except StoreConflict:
+            # another process was faster
+            study = store.load_study(config.name)
+    config.require_same_study(study.config)
+    if study.dataset_digest != data.digest:
+        raise InvalidValue(
+            f"The study {study.name!r} was started with the data set {study.dataset!r} of digest "
+            f"{study.dataset_digest[:12]}, but it is {data.digest[:12]} now: its accuracies could "
+            "not be compared; give the new search another study name."
+        )
+    return study
+
+
+def _create(store: Store, config: SearchConfig, data: LoadedData) -> StudyRecord:
+    from bitfront.search.reference import worst_costs
+
+    objectives = config.study_objectives
+    return store.create_study(
+        config.name,
+        config=config.stored(),
+        objectives=objectives,
+        reference_point=reference_point(objectives, worst_costs(config, data.task)),
+        dataset=data.name,
+        dataset_digest=data.digest,
+        seed=config.seed,
+    )
