@@ -1,0 +1,1 @@
+"""The pages, as trees of Dash components built from view values."""
