@@ -53,6 +53,19 @@ def weight_quantizer_of(node: Node) -> Quantizer:
     return node.op.weight
 
 
+def weight_owners(graph: Graph) -> dict[int, int]:
+    """By layer, the first layer that computes with the same weights: often itself.
+
+    Layers have the same weights if they share a latent tensor and quantise it alike.
+    """
+    owners: dict[int, int] = {}
+    first: dict[tuple[int, Quantizer], int] = {}
+    for node in graph.nodes:
+        if isinstance(node.op, Conv2d | Linear):
+            owners[node.index] = first.setdefault((node.latent, node.op.weight), node.index)
+    return owners
+
+
 def quantized_weight(network: Network, node: Node) -> Tensor:
     """The weights that a convolution or linear layer computes with, float32.
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         Progress,
         read_checkpoint,
         read_weights,
+        weights_file,
         write_checkpoint,
     )
     from bitfront.evaluators.training.data import datasets, load_dataset
@@ -37,12 +38,20 @@ __all__ = [
     "load_dataset",
     "read_checkpoint",
     "read_weights",
+    "weights_file",
     "write_checkpoint",
 ]
 
 _HOMES: Final = {
     "augment": ("augment", "augmentations"),
-    "checkpoint": ("Checkpoint", "Progress", "read_checkpoint", "read_weights", "write_checkpoint"),
+    "checkpoint": (
+        "Checkpoint",
+        "Progress",
+        "read_checkpoint",
+        "read_weights",
+        "weights_file",
+        "write_checkpoint",
+    ),
     "data": ("datasets", "load_dataset"),
     "errors": ("DataMissing", "EvaluationFailed"),
     "loop": ("Trainer", "activation_bytes"),

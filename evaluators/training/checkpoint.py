@@ -137,17 +137,19 @@ def read_checkpoint(directory: Path | str) -> Checkpoint:
     """
     path = Path(directory) / RECORD
     data = _record(path)
-    version = data.get("version")
-    if isinstance(version, int) and version > VERSION:
-        raise InvalidValue(
-            f"{path} must have at most version {VERSION}, but has {version}; a newer bitfront "
-            "wrote it."
-        )
-    name = data.pop("tensors", None)
-    if not isinstance(name, str) or Path(name).name != name:
-        raise InvalidValue(f"{path} must name its tensor file, but names {name!r}.")
-    progress = decode(Progress, data, str(path))
-    return Checkpoint(progress=progress, tensors=_tensors(path.with_name(name)))
+    file = _tensor_file(path, data)
+    del data["tensors"]
+    return Checkpoint(progress=decode(Progress, data, str(path)), tensors=_tensors(file))
+
+
+def weights_file(directory: Path | str) -> Path:
+    """The safetensors file of a checkpoint; the network's tensors in it start with ``MODEL``.
+
+    Raises:
+        InvalidValue: If there is no checkpoint, or a newer bitfront wrote it.
+    """
+    path = Path(directory) / RECORD
+    return _tensor_file(path, _record(path))
 
 
 def read_weights(directory: Path | str) -> dict[str, Tensor]:
@@ -157,6 +159,19 @@ def read_weights(directory: Path | str) -> dict[str, Tensor]:
         InvalidValue: As ``read_checkpoint``.
     """
     return read_checkpoint(directory).part(MODEL)
+
+
+def _tensor_file(path: Path, data: dict[str, Any]) -> Path:
+    version = data.get("version")
+    if isinstance(version, int) and version > VERSION:
+        raise InvalidValue(
+            f"{path} must have at most version {VERSION}, but has {version}; a newer bitfront "
+            "wrote it."
+        )
+    name = data.get("tensors")
+    if not isinstance(name, str) or Path(name).name != name:
+        raise InvalidValue(f"{path} must name its tensor file, but names {name!r}.")
+    return path.with_name(name)
 
 
 def _record(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from math import isfinite
 from pathlib import Path
 from typing import Final, Protocol
@@ -27,9 +28,11 @@ from bitfront.spaces.ops import Quantize
 Pixels = npt.NDArray[np.uint8]
 """Images as they are stored: uint8, (B, C, H, W)."""
 
-BATCH: Final = 64
-TRACE_BATCH: Final = 8
-LAYER_IMAGES: Final = 16
+BATCH: Final = 16
+"""Images at once. Programs may round differently in batches of another size, so an image is traced
+in the batch in which its logits were computed."""
+
+LAYER_IMAGES: Final = BATCH
 """Images on which each binary layer is compared: the integer reference is not fast."""
 
 
@@ -120,9 +123,7 @@ def compare(
         )
     layers = binary_layers(network)
     sample = images[:LAYER_IMAGES]
-    inexact: dict[str, None] = {}
-    for pixels in _batches(sample, TRACE_BATCH):
-        inexact.update(dict.fromkeys(unequal_layers(layers, loaded.trace(pixels))))
+    inexact = unequal_layers(layers, loaded.trace(sample))
     rows = torch.nonzero(deviates(mine, theirs)).flatten().tolist()
     flips, unexplained = _explain(network.graph, reference, loaded, images, theirs, rows)
     difference = float((mine - theirs).abs().max())
@@ -134,7 +135,7 @@ def compare(
         images=len(images),
         layers=len(layers),
         layer_images=len(sample),
-        inexact_layers=tuple(inexact),
+        inexact_layers=inexact,
         accuracy=float((predictions == labels).double().mean()),
         equal_predictions=int((predictions == mine.argmax(1)).sum()),
         deviating=len(rows),
@@ -144,12 +145,9 @@ def compare(
     )
 
 
-def _batches(images: Pixels, size: int) -> list[Pixels]:
-    return [images[i : i + size] for i in range(0, len(images), size)]
-
-
 def _all_logits(loaded: Loaded, images: Pixels) -> Tensor:
-    return torch.cat([loaded.logits(pixels) for pixels in _batches(images, BATCH)])
+    starts = range(0, len(images), BATCH)
+    return torch.cat([loaded.logits(images[start : start + BATCH]) for start in starts])
 
 
 def _explain(
@@ -162,19 +160,28 @@ def _explain(
 ) -> tuple[tuple[Flip, ...], str]:
     """Trace deviating images, up to the first that nothing explains.
 
+    Args:
+        graph: Of the network.
+        reference: The network.
+        loaded: The file.
+        images: All of them.
+        logits: What the file gives for them.
+        deviating: Numbers of the images to trace, ascending.
+
     Returns:
         The flips, and why that image is not explained ("" if all are).
     """
     flips: list[Flip] = []
-    for start in range(0, len(deviating), TRACE_BATCH):
-        rows = deviating[start : start + TRACE_BATCH]
-        mine, theirs = reference.trace(images[rows]), loaded.trace(images[rows])
+    for start, rows in groupby(deviating, key=lambda image: image - image % BATCH):
+        batch = images[start : start + BATCH]
+        mine, theirs = reference.trace(batch), loaded.trace(batch)
         # a trace that does not lead to the file's own logits explains nothing
-        strayed = deviates(logits[rows], theirs[len(graph.nodes) - 1])
-        for b, image in enumerate(rows):
+        strayed = deviates(logits[start : start + BATCH], theirs[len(graph.nodes) - 1])
+        for image in rows:
+            b = image - start
             found, wrong = trace_flips(graph, _one(mine, b), _one(theirs, b), image)
-            if not wrong and bool(strayed[b]):
-                wrong = "its trace gives other logits than the file itself"
+            if not wrong and (bool(strayed[b]) or not found):
+                wrong = "its logits differ, but no value that leads to them does"
             if wrong:
                 return tuple(flips), f"image {image}: {wrong}"
             flips += found

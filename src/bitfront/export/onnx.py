@@ -18,7 +18,7 @@ from typing import Final
 import onnx
 import onnxruntime
 import torch
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto, TensorProto, checker, helper
 from torch import Tensor
 
@@ -31,8 +31,9 @@ from bitfront.export.onnx_forms import forms
 from bitfront.export.onnx_graph import LOGITS, PIXELS, Emitter
 from bitfront.export.verification import Verification
 from bitfront.export.weights import load_network
-from bitfront.export.winner import Winner
+from bitfront.export.winner import TrainedOn, Winner
 from bitfront.spaces.graph import Graph
+from bitfront.spaces.network import Network
 from bitfront.spaces.value import canonical
 
 OPSET: Final = 18
@@ -55,7 +56,15 @@ def write(winner: Winner, directory: Path | str) -> Path:
     Raises:
         ExportFailed: If the weights cannot be read or the file cannot be written.
     """
-    model = _model(winner)
+    model = build_model(load_network(winner), winner.data, winner.name)
+    document = winner.json()
+    properties = {
+        "bitfront_version": document["bitfront"],
+        "architecture_digest": document["architecture_digest"],
+        "class_names": canonical(document["data"]["class_names"]),
+        "winner": canonical(document),
+    }
+    helper.set_model_props(model, properties)
     path = Path(directory) / f"{winner.name}.onnx"
     replace_file(path, model.SerializeToString(deterministic=True))
     return path
@@ -79,39 +88,34 @@ def verify(winner: Winner, path: Path | str, data: DataSet) -> Verification:
     return compare(loaded, winner, data, format="onnx", path=path)
 
 
-def _model(winner: Winner) -> ModelProto:
-    network = load_network(winner)
+def build_model(network: Network, data: TrainedOn, name: str) -> ModelProto:
+    """The ONNX model of a network, checked, without metadata.
+
+    Args:
+        network: In evaluation mode, on the CPU.
+        data: How pixels are normalised.
+        name: Of the ONNX graph.
+    """
     graph = network.graph
-    emitter = Emitter(network, winner.data)
+    emitter = Emitter(network, data)
     for node in graph.nodes:
         inputs = [emitter.name(graph.nodes[i]) for i in node.inputs]
         forms[node.op.kind](emitter, node, inputs)
-    pixels = helper.make_tensor_value_info(
-        PIXELS, TensorProto.UINT8, [BATCH, *winner.architecture.input]
-    )
-    logits = helper.make_tensor_value_info(
-        LOGITS, TensorProto.FLOAT, [BATCH, winner.architecture.classes]
-    )
-    body = helper.make_graph(
-        emitter.nodes, winner.name, [pixels], [logits], list(emitter.initializers.values())
-    )
+    pixels: list[str | int | None] = [BATCH, *graph.input.torch_shape]
+    logits: list[str | int | None] = [BATCH, *graph.output.torch_shape]
     model = helper.make_model(
-        body,
+        helper.make_graph(
+            emitter.nodes,
+            name,
+            [helper.make_tensor_value_info(PIXELS, TensorProto.UINT8, pixels)],
+            [helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, logits)],
+            list(emitter.initializers.values()),
+        ),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="bitfront",
         producer_version=__version__,
-        doc_string="Input: pixels of 0 to 255, RGB or grey, as stored; output: one logit per class.",
-    )
-    document = winner.json()
-    helper.set_model_props(
-        model,
-        {
-            "bitfront_version": document["bitfront"],
-            "architecture_digest": document["architecture_digest"],
-            "class_names": canonical(document["data"]["class_names"]),
-            "winner": canonical(document),
-        },
+        doc_string="Input: pixels of 0 to 255 as stored; output: one logit per class.",
     )
     checker.check_model(model, full_check=True)
     return model

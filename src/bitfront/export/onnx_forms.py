@@ -12,7 +12,7 @@ signs, and it restores the integers where a runtime does not multiply in full fl
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import numpy as np
 from onnx import TensorProto
@@ -187,52 +187,46 @@ def _slice_mean(e: Emitter, node: Node, inputs: list[str]) -> None:
     e.add("ReduceMean", x, e.integers(1), out=e.name(node), keepdims=0)
 
 
-def _pool(e: Emitter, node: Node, x: str, onnx_op: str, **attributes: Any) -> tuple[str, bool]:
-    """A pool whose last windows are padded as far as ``ceil`` needs.
+def _windows(e: Emitter, node: Node) -> tuple[dict[str, list[int]], bool]:
+    """Attributes of a pool whose last windows are padded as far as ``ceil`` needs.
 
-    Padding is spelled out because runtimes disagree on ``ceil_mode``.
+    That padding is spelled out because runtimes disagree on ``ceil_mode``.
 
     Returns:
-        The result, and whether ``ceil`` has added padding.
+        The attributes, and whether ``ceil`` has added padding.
     """
     op = cast(ops.Pool, node.op)
-    ends = []
-    for size, out in zip(e.type(node.inputs[0]).shape[1:], node.type.shape[1:], strict=True):
-        reach = (out - 1) * op.stride + op.kernel_size
-        ends.append(max(op.padding, reach - size - op.padding))
-    beyond = max(ends) > op.padding
-    y = e.add(
-        onnx_op,
-        x,
-        out=f"{node.name}.windows" if beyond and attributes else e.name(node),
-        kernel_shape=[op.kernel_size] * 2,
-        strides=[op.stride] * 2,
-        pads=[op.padding, op.padding, *ends],
-        **attributes,
-    )
-    return y, beyond
+    sizes = zip(e.type(node.inputs[0]).shape[1:], node.type.shape[1:], strict=True)
+    ends = [
+        max(op.padding, (out - 1) * op.stride + op.kernel_size - size - op.padding)
+        for size, out in sizes
+    ]
+    attributes = {
+        "kernel_shape": [op.kernel_size] * 2,
+        "strides": [op.stride] * 2,
+        "pads": [op.padding, op.padding, *ends],
+    }
+    return attributes, max(ends) > op.padding
 
 
 @forms.register("max_pool")
 def _max_pool(e: Emitter, node: Node, inputs: list[str]) -> None:
-    _pool(e, node, inputs[0], "MaxPool")
+    attributes, _ = _windows(e, node)
+    e.add("MaxPool", *inputs, out=e.name(node), **attributes)
 
 
 @forms.register("avg_pool")
 def _avg_pool(e: Emitter, node: Node, inputs: list[str]) -> None:
     op = cast(ops.AvgPool, node.op)
-    y, beyond = _pool(e, node, inputs[0], "AveragePool", count_include_pad=1)
+    attributes, beyond = _windows(e, node)
+    out = f"{node.name}.windows" if beyond else e.name(node)
+    y = e.add("AveragePool", *inputs, out=out, count_include_pad=1, **attributes)
     if beyond:
         # torch does not count what lies beyond the padding proper
-        counts = [
-            np.minimum(np.arange(out) * op.stride + op.kernel_size, size + 2 * op.padding)
-            - np.arange(out) * op.stride
-            for size, out in zip(
-                e.type(node.inputs[0]).shape[1:], node.type.shape[1:], strict=True
-            )
-        ]
-        share = op.kernel_size**2 / np.outer(*counts)
-        e.add("Mul", y, e.constant(share), out=e.name(node))
+        sizes = zip(e.type(node.inputs[0]).shape[1:], node.type.shape[1:], strict=True)
+        starts = [(np.arange(out) * op.stride, size + 2 * op.padding) for size, out in sizes]
+        counts = [np.minimum(start + op.kernel_size, end) - start for start, end in starts]
+        e.add("Mul", y, e.constant(op.kernel_size**2 / np.outer(*counts)), out=e.name(node))
 
 
 @forms.register("blur")

@@ -21,12 +21,12 @@ import torch
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from bitfront.evaluators.binary_layers import quantized_weight
+from bitfront.evaluators.binary_layers import quantized_weight, weight_owners, weight_quantizer_of
 from bitfront.export.winner import TrainedOn
 from bitfront.kernels import WORD_BITS, CodeFormat, pack_codes
 from bitfront.spaces.graph import Node, TensorType
 from bitfront.spaces.network import Network
-from bitfront.spaces.quantizers import Half, Quantizer
+from bitfront.spaces.quantizers import Half
 
 PIXELS: Final = "pixels"
 LOGITS: Final = "logits"
@@ -51,6 +51,7 @@ class Emitter:
         self.data = data
         self.nodes: list[NodeProto] = []
         self.initializers: dict[str, TensorProto] = {}
+        self._owners = weight_owners(network.graph)
         self._constants: dict[tuple[object, ...], str] = {}
         self._parameters = {
             name: tensor.detach().numpy() for name, tensor in network.state_dict().items()
@@ -87,14 +88,16 @@ class Emitter:
         array = self._parameters[name]
         return self._store(name, array if shape is None else array.reshape(shape))
 
-    def has_parameter(self, node: Node, name: str) -> bool:
-        """Whether a node has a parameter or buffer of its own of that name."""
-        return f"{node.name}.{name}" in self._parameters
-
     def weight(self, node: Node) -> str:
-        """A convolution's or linear layer's weights as it computes with them."""
-        name = f"{node.name}.weight"
-        quantizer: Quantizer = getattr(node.op, "weight")  # noqa: B009  an op in general has none
+        """A convolution's or linear layer's weights as it computes with them.
+
+        Layers that compute with the same weights share them.
+        """
+        owner = self._owners[node.index]
+        name = f"{self.network.graph.nodes[owner].name}.weight"
+        if owner != node.index:
+            return name
+        quantizer = weight_quantizer_of(node)
         value = quantized_weight(self.network, node)
         levels = quantizer.levels()
         if levels is not None and quantizer.bits <= 8:

@@ -95,8 +95,8 @@ class Verification(Value):
             f"{self.format}: {'passed' if self.passed else 'FAILED'}, {self.path}",
             f"  binary layers  {self.layers - len(self.inexact_layers)} of {self.layers} exact "
             f"on {_count(self.layer_images, 'image')}",
-            f"  predictions    {self.equal_predictions} of {self.images} equal on {self.data}'s "
-            f"test split, accuracy {self.accuracy:.2%}",
+            f"  predictions    {self.equal_predictions} of {self.images} equal on the test split "
+            f"of {self.data}, accuracy {self.accuracy:.2%}",
         ]
         if self.max_difference is None:
             lines.append("  logits         not finite")

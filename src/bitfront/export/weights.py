@@ -18,6 +18,9 @@ from bitfront.spaces.network import Network, build
 MODEL: Final = "model."
 """How a training's checkpoint prefixes the network's tensors."""
 
+PACKED: Final = ".packed"
+"""How the name of packed bits ends, which stand beside the weights that they come from."""
+
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file.
@@ -46,6 +49,7 @@ def load_network(winner: Winner) -> Network:
             for name, tensor in tensors.items()
             if name.startswith(MODEL)
         }
+    tensors = {name: t for name, t in tensors.items() if not name.endswith(PACKED)}
     network = build(winner.architecture, t_clip=winner.recipe.t_clip)
     require_fit(network.graph, tensors, winner.weights)
     network.load_state_dict(tensors)

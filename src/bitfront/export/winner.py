@@ -55,12 +55,22 @@ class Provenance(Value):
                 try:
                     datetime.fromisoformat(text)
                 except ValueError:
-                    raise InvalidValue(f"{name} must be an ISO 8601 date, but is {text!r}.") from None
+                    raise InvalidValue(
+                        f"{name} must be an ISO 8601 date, but is {text!r}."
+                    ) from None
         if self.trial is not None and (self.trial < 0 or not self.study):
             raise InvalidValue(
                 "trial must be a number from 0 in a named study, but got "
                 f"(trial={self.trial}, study={self.study!r})."
             )
+
+
+def _is_date(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
