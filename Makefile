@@ -7,7 +7,8 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP_OPTIONS ?=
 DEMO_TRIALS ?= 24
-DEMO_OPTIONS ?=
+DEMO_EPOCHS ?= 12
+DEMO_STORE ?= bitfront.db
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
@@ -27,7 +28,10 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 demo: $(STAMP)
-	$(BIN)/bitfront demo --trials $(DEMO_TRIALS) $(DEMO_OPTIONS)
+	$(BIN)/bitfront search --study digits --store $(DEMO_STORE) --dataset digits --space melius --objectives accuracy,energy --trials $(DEMO_TRIALS) --epochs $(DEMO_EPOCHS) --retrain 3
+	$(BIN)/bitfront export digits/knee --store $(DEMO_STORE) --format json,pt2,onnx --to exports
+	@echo
+	@echo "Look at it:  $(BIN)/bitfront dashboard --store $(DEMO_STORE)"
 
 test: $(STAMP) lint types unit
 
@@ -43,7 +47,7 @@ types: $(STAMP)
 	@for part in src/bitfront/*; do ln -s ../../../$$part build/types/bitfront/; done
 	@for part in spaces evaluators kernels search dashboard; do ln -s ../../../$$part build/types/bitfront/$$part; done
 	$(BIN)/mypy -p bitfront
-	$(BIN)/lint-imports
+	PYTHONPATH=build/types $(BIN)/lint-imports
 
 unit: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"

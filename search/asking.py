@@ -25,6 +25,7 @@ from typing import Any, Final
 import optuna
 from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.samplers import BaseSampler
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, create_trial
 from optuna.trial import TrialState as OptunaState
 
@@ -58,7 +59,10 @@ class Asker:
         self._seed = seed
         self._objectives = tuple(objectives)
         self._study = optuna.create_study(
-            directions=[o.direction for o in self._objectives],
+            directions=[
+                StudyDirection.MINIMIZE if o.is_cost else StudyDirection.MAXIMIZE
+                for o in self._objectives
+            ],
             sampler=self._sampler(0),
             storage=optuna.storages.InMemoryStorage(),
         )

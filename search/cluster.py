@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from math import ceil, floor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -26,7 +27,8 @@ from bitfront.search.store.leases import host_id
 from bitfront.spaces.errors import BitfrontError
 
 if TYPE_CHECKING:
-    from bitfront.search.searcher import Source
+    from bitfront.search.runs import RunFolder
+    from bitfront.search.source import Run, Source
 
 # read by Ray when it is imported, when it starts, or by the processes that it starts
 ENVIRONMENT: Final = {
@@ -40,8 +42,8 @@ ENVIRONMENT: Final = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "0",
 }
-# Ray's switch for systems whose firewall asks: all processes listen on 127.0.0.1 only. Asked by
-# name ("_node_ip_address"), Ray would take the outer address instead
+# Ray's switch for systems whose firewall asks: all its processes listen on 127.0.0.1 only. Asked
+# for that address ("_node_ip_address"), Ray takes the outer one instead
 LOOPBACK: Final = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 # Ray takes no less than 75 MiB
 OBJECT_STORE_BYTES: Final = 80 * 2**20
@@ -90,11 +92,15 @@ def started(config: SearchConfig, signals: Signals) -> Iterator[Cluster]:
         settings.update(LOOPBACK)
     with _environment(settings):
         try:
-            import ray
+            ray: Any = import_module("ray")
         except ImportError:
             raise ClusterError("A search needs Ray: pip install 'bitfront[cluster]'.") from None
         _sweep()
         folder = Path(tempfile.mkdtemp(prefix=_prefix(os.getpid()), dir=_short_folder()))
+        # Ray has read the switch when it was imported, which may have been earlier
+        constants = import_module("ray._private.ray_constants")
+        former = constants.ENABLE_RAY_CLUSTER
+        constants.ENABLE_RAY_CLUSTER = config.address is not None
         try:
             _init(ray, config, folder)
             signals.install()
@@ -103,8 +109,30 @@ def started(config: SearchConfig, signals: Signals) -> Iterator[Cluster]:
         finally:
             _end_monitor()
             ray.shutdown()
+            constants.ENABLE_RAY_CLUSTER = former
             signals.install()
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def train_all(run: Run, config: SearchConfig, folder: RunFolder, stop: Stop) -> None:
+    """Start Ray, train what a run hands out, and end Ray.
+
+    Raises:
+        ClusterError: If Ray cannot be used.
+        Exception: What the run raised.
+    """
+    run.tell("starting")
+    signals = Signals(stop)
+    try:
+        with signals.caught(), started(config, signals) as cluster:
+            run.device = cluster.device
+            run.begin()
+            run_jobs(run, cluster, stop, folder.scratch)
+            run.tell("ending")
+    except ClusterError:
+        # what is interrupted while it starts may fail in any way
+        if not stop.is_set:
+            raise
 
 
 def run_jobs(source: Source, cluster: Cluster, stop: Stop, folder: Path) -> None:
@@ -124,14 +152,16 @@ def run_jobs(source: Source, cluster: Cluster, stop: Stop, folder: Path) -> None
     from ray import tune
 
     from bitfront.search.searcher import (
+        Abandoned,
         JobCallback,
         JobScheduler,
         JobSearcher,
-        JobStopper,
         Session,
     )
     from bitfront.search.worker import train
 
+    if stop.is_set:
+        return
     session = Session(source, stop)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -149,13 +179,14 @@ def run_jobs(source: Source, cluster: Cluster, stop: Stop, folder: Path) -> None
             run_config=tune.RunConfig(
                 name="run",
                 storage_path=str(folder),
-                stop=JobStopper(session),
                 callbacks=[JobCallback(session)],
                 failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
                 verbose=0,
             ),
         )
         tuner.fit()
+    except Abandoned:
+        pass
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if session.error is not None:
@@ -264,15 +295,13 @@ def _package(folder: Path) -> Path:
 @contextmanager
 def _environment(settings: Mapping[str, str]) -> Iterator[None]:
     """Set variables inside; a setting of the user's own stays."""
-    former = {name: os.environ.get(name) for name in settings}
-    for name, value in settings.items():
-        os.environ.setdefault(name, value)
+    added = [name for name in settings if name not in os.environ]
+    os.environ.update({name: settings[name] for name in added})
     try:
         yield
     finally:
-        for name, value in former.items():
-            if value is None:
-                os.environ.pop(name, None)
+        for name in added:
+            os.environ.pop(name, None)
 
 
 def _prefix(pid: int | str) -> str:

@@ -28,6 +28,7 @@ from bitfront.spaces.errors import InvalidValue
 from bitfront.spaces.value import Value, decode, encode
 
 VERSION: Final = 1
+DATA_DIR: Final = "data"
 # what a study keeps for good: trials under other settings could not be compared
 FIXED: Final = (
     "dataset",
@@ -78,7 +79,7 @@ class SearchConfig(Value):
     study: str = ""
     store: str = "bitfront.db"
     dataset: str = "digits"
-    data_dir: str = "data"
+    data_dir: str = DATA_DIR
     space: str = "melius"
     objectives: tuple[str, ...] = ("accuracy", "energy")
     hardware: str = "boolnet65"
@@ -154,7 +155,7 @@ class SearchConfig(Value):
     @property
     def name(self) -> str:
         """Name of the study."""
-        return self.study or f"{self.dataset.partition(':')[0]}-{self.space}"
+        return self.study or default_name(self.dataset, self.space)
 
     @property
     def targets(self) -> tuple[Objective, ...]:
@@ -206,7 +207,9 @@ class SearchConfig(Value):
         Raises:
             InvalidValue: If a setting breaks a rule, or differs from what the study keeps.
         """
-        config = cls.from_json({**(stored or {}), **settings})
+        # a relative default would mean another folder when the study is gone on with elsewhere
+        defaults = {"data_dir": str(Path(DATA_DIR).absolute())}
+        config = cls.from_json({**defaults, **(stored or {}), **settings})
         if stored is not None:
             config.require_same_study(stored)
         return config
@@ -266,6 +269,11 @@ def read_settings(
         texts = [Constraint.from_json(text).text for text in settings["constraints"]]
         settings["constraints"] = list(dict.fromkeys(texts))
     return settings
+
+
+def default_name(dataset: str, space: str) -> str:
+    """Name of a study that was given none."""
+    return f"{str(dataset).partition(':')[0]}-{space}"
 
 
 def seconds_of(text: str) -> float:

@@ -107,9 +107,10 @@ class Ledger:
         if report["host"] == host_id():
             self._meter.attach(account, int(report["pid"]), report["gpus"])
 
-    def end(self, account: str) -> None:
-        """It has ended."""
+    def end(self, account: str) -> tuple[EnergyEntry, ...]:
+        """It has ended; returns all energy that is not booked yet, for the caller to book."""
         self._meter.detach(account)
+        return self._meter.drain()
 
     def tick(self) -> None:
         """Book now and then, and compare with the budgets."""
@@ -127,7 +128,7 @@ class Ledger:
 
     def book(self) -> None:
         """Write what was used since the last time to the study's ledger."""
-        entries: tuple[EnergyEntry, ...] = self._meter.drain()
+        entries = self._meter.drain()
         if entries:
             self._store.add_energy(self._study.id, entries)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 from typing import Final
 
 from bitfront.evaluators.hardware.profile import load_profile
@@ -20,7 +21,15 @@ from bitfront.evaluators.objective import cost_measurements
 from bitfront.search.asking import Asker
 from bitfront.search.config import SearchConfig
 from bitfront.search.front import Front, front_of
-from bitfront.search.record import StudyRecord, StudyState, TrialRecord, TrialState, new_trial
+from bitfront.search.record import (
+    EnergyEntry,
+    StudyRecord,
+    StudyState,
+    TrialPoint,
+    TrialRecord,
+    TrialState,
+    new_trial,
+)
 from bitfront.search.samplers import OptunaChoose, seed_of
 from bitfront.search.store import Store
 from bitfront.spaces import Candidate, Task, spaces
@@ -135,6 +144,7 @@ class Engine:
         *,
         measurements: Iterable[Measurement] = (),
         error: str = "",
+        energy: Iterable[EnergyEntry] = (),
     ) -> TrialRecord:
         """Book the end of a live trial.
 
@@ -143,6 +153,7 @@ class Engine:
             state: COMPLETE, PRUNED or FAILED.
             measurements: Of the training.
             error: Why it failed.
+            energy: For the ledger, in the same transaction.
 
         Returns:
             The trial as it is stored.
@@ -164,6 +175,7 @@ class Engine:
             measurements=measured,
             constraints=late,
             error=error,
+            energy=energy,
         )
         self._asker.constrain(number, late)
         self._asker.tell(
@@ -179,7 +191,7 @@ class Engine:
         else:
             self._failed.clear()
         if trial.is_eligible:
-            self._evaluated.append(trial)
+            self._evaluated.append(_without_documents(trial))
             self.front = self._find_front()
         return trial
 
@@ -283,3 +295,7 @@ class Engine:
 
     def _find_front(self) -> Front:
         return front_of(self._evaluated, self._study.objectives, self._study.reference_point)
+
+
+def _without_documents(trial: TrialRecord) -> TrialPoint:
+    return TrialPoint(**{f.name: getattr(trial, f.name) for f in fields(TrialPoint)})

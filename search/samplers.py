@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from bitfront.spaces.choose import Decision, T
 from bitfront.spaces.registry import Registry
@@ -77,7 +77,7 @@ class OptunaChoose:
 
     def option(self, name: str, options: Sequence[T]) -> T:
         """Choose one of unordered options."""
-        chosen: Any = self._trial.suggest_categorical(name, list(options))
+        chosen: T = self._trial.suggest_categorical(name, list(options))
         return self._kept(name, chosen)
 
     def ordered(self, name: str, options: Sequence[T]) -> T:

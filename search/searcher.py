@@ -1,4 +1,4 @@
-"""Between Ray Tune and us: a searcher, a scheduler, a callback and a stopper over one session.
+"""Between Ray Tune and us: a searcher, a scheduler and a callback over one session.
 
 Tune keeps workers, GPUs and retries; what to train next, and what became of it, is ours. Ray's own
 adapter for Optuna is not used: it tells trials that were stopped early as complete and cannot pass
@@ -13,68 +13,30 @@ Facts about Tune 2.60 that shape this file:
   scheduler notes whom it stopped.
 * An exception in a searcher is taken for the trial's, one in a callback ends the run with a text of
   Ray's: here the first one is kept, ends the run, and is raised by who started it.
+* Stopped by its own means, Tune waits for the epochs under way, five seconds at most. ``Abandoned``
+  goes past all its handlers; the end of Ray then ends the workers at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from ray.tune import Callback, Stopper
+from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from bitfront.search.record import CurvePoint
+from bitfront.search.source import Source
 from bitfront.search.stopping import Stop, StopReason
 from bitfront.search.worker import Job
 
 T = TypeVar("T")
 
 
-class Source(Protocol):
-    """Where jobs come from and what they gave goes to; called on the main thread only."""
-
-    def next_job(self) -> Job | None:
-        """The next job; None if there is none now."""
-        ...
-
-    @property
-    def is_over(self) -> bool:
-        """Whether there will never be another one."""
-        ...
-
-    def started(self, job: Job, report: Mapping[str, Any]) -> None:
-        """A worker began, or began again."""
-        ...
-
-    def progressed(self, job: Job, points: list[CurvePoint], checkpoint: str | None) -> None:
-        """Epochs were trained; a newer checkpoint may lie in a folder."""
-        ...
-
-    def should_stop(self, job: Job, points: list[CurvePoint]) -> bool:
-        """Whether it is not worth training on; asked before ``progressed`` with the same epochs."""
-        ...
-
-    def succeeded(self, job: Job, report: Mapping[str, Any]) -> None:
-        """All epochs are trained; ``report`` has everything that was reported."""
-        ...
-
-    def stopped(self, job: Job, epoch: int) -> None:
-        """It ended early because ``should_stop`` said so."""
-        ...
-
-    def failed(self, job: Job, reason: str) -> None:
-        """It did not get to its end."""
-        ...
-
-    def tick(self) -> None:
-        """Some time has passed."""
-        ...
-
-
 class Session:
-    """What the four adapters share during one run.
+    """What the three adapters share during one run.
 
     Args:
         source: Of the jobs.
@@ -104,6 +66,10 @@ class Session:
             return otherwise
 
 
+class Abandoned(BaseException):
+    """Leaves Tune's loop; the jobs under way stay RUNNING in the store."""
+
+
 class _Unpickled:
     """Pickles to nothing, and is its own copy."""
 
@@ -121,18 +87,21 @@ class JobSearcher(_Unpickled, Searcher):
         super().__init__(metric=None, mode=None)
         self._session = session
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Any:
         """The next job as a configuration, None for "not now", FINISHED for "never again"."""
         session = self._session
         if session.stop.is_set:
-            return None
+            # on "not now" with nothing under way, Tune would wait and ask again for minutes
+            return Searcher.FINISHED
         job = session.guarded(session.source.next_job, None)
         if job is not None:
             session.jobs[trial_id] = job
             session.reports[trial_id] = {}
             return dict(job.config())
-        over = session.guarded(lambda: session.source.is_over, True)
-        return Searcher.FINISHED if over else None
+        return Searcher.FINISHED if session.guarded(self._is_over, True) else None
+
+    def _is_over(self) -> bool:
+        return self._session.source.is_over
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -172,7 +141,7 @@ class JobScheduler(_Unpickled, FIFOScheduler):
     """First in, first out; stops what the source gives up."""
 
     def __init__(self, session: Session) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._session = session
 
     def on_trial_result(self, controller: Any, trial: Trial, result: dict[str, Any]) -> str:
@@ -212,24 +181,15 @@ class JobCallback(_Unpickled, Callback):
             )
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Let the source look around, about ten times per second."""
+        """Let the source look around, about ten times per second.
+
+        Raises:
+            Abandoned: If the run shall end.
+        """
         self._session.guarded(self._session.source.tick, None)
+        if self._session.stop.is_set:
+            raise Abandoned
 
 
 def _points(result: Mapping[str, Any]) -> list[CurvePoint]:
     return [CurvePoint(**point) for point in result.get("points", ())]
-
-
-class JobStopper(_Unpickled, Stopper):
-    """Ends the run when the flag is set; the jobs under way stay RUNNING in the store."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Never: a single job is the scheduler's business."""
-        return False
-
-    def stop_all(self) -> bool:
-        """Whether the run ends."""
-        return self._session.stop.is_set

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from bitfront.evaluators.measurement import Measurement
@@ -132,7 +133,7 @@ class SearchRun:
             epochs=trial.full_fidelity,
             seed=trial.seed,
             dataset=self._config.dataset,
-            data_dir=self._config.data_dir,
+            data_dir=str(Path(self._config.data_dir).expanduser().absolute()),
             data_digest=self._data.digest,
             device=self.device,
             threads=self._config.threads,
@@ -246,9 +247,11 @@ class SearchRun:
         measurements: list[Measurement] | None = None,
         error: str = "",
     ) -> TrialRecord:
-        trial = self._engine.finish(number, state, measurements=measurements or [], error=error)
+        energy = self._ledger.end(trial_account(number))
+        trial = self._engine.finish(
+            number, state, measurements=measurements or [], error=error, energy=energy
+        )
         self._live.pop(number, None)
-        self._ledger.end(trial_account(number))
         return trial
 
     def _collect(self) -> None:

@@ -14,15 +14,24 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from bitfront.search.config import SearchConfig
+from bitfront.search.cluster import train_all
+from bitfront.search.config import SearchConfig, default_name
 from bitfront.search.driving import Ledger, LoadedData, driving, load_task
 from bitfront.search.front import Front, reference_point
 from bitfront.search.progress import Watch, unwatched
 from bitfront.search.record import StudyRecord, StudyState, TrialState
-from bitfront.search.runs import RunFolder, run_folder
+from bitfront.search.runs import run_folder
 from bitfront.search.searching import SearchRun
 from bitfront.search.stopping import Signals, Stop, StopReason
-from bitfront.search.store import Store, StoreConflict, UnknownRecord, masked, open_store
+from bitfront.search.store import (
+    Store,
+    StoreConflict,
+    StoreError,
+    UnknownRecord,
+    masked,
+    open_store,
+)
+from bitfront.search.store.location import locate
 from bitfront.spaces.errors import InvalidValue
 
 _log = logging.getLogger(__name__)
@@ -68,9 +77,8 @@ def resolve(settings: Mapping[str, Any]) -> SearchConfig:
         InvalidValue: If a setting breaks a rule, or differs from what the study keeps.
         StoreError: If there is something at the store's place that cannot be opened.
     """
-    config = SearchConfig.from_json(dict(settings))
-    study = _find(config)
-    return config if study is None else SearchConfig.resolve(settings, study.config)
+    study = _find(settings)
+    return SearchConfig.resolve(settings, None if study is None else study.config)
 
 
 def resume_settings(store: str, study: StudyRecord) -> dict[str, Any]:
@@ -78,18 +86,25 @@ def resume_settings(store: str, study: StudyRecord) -> dict[str, Any]:
     return {**study.config, "store": store, "study": study.name}
 
 
-def _find(config: SearchConfig) -> StudyRecord | None:
-    from bitfront.search.store.location import locate
-
-    path = locate(config.store).path
+def _find(settings: Mapping[str, Any]) -> StudyRecord | None:
+    """The study that settings name, in whatever state they are; None if there is none yet."""
+    given = {**SearchConfig().json(), **settings}
+    url, study = given["store"], given["study"]
+    if not isinstance(url, str) or not isinstance(study, str):
+        return None
+    path = locate(url).path
     if path is not None and not path.exists():
         return None
-    # a server's tables are made by the run itself
-    with open_store(config.store, create=path is None) as store:
-        try:
-            return store.load_study(config.name)
-        except UnknownRecord:
-            return None
+    try:
+        with open_store(url, create=False, read_only=True) as store:
+            return store.load_study(study or default_name(given["dataset"], given["space"]))
+    except UnknownRecord:
+        return None
+    except StoreError:
+        if path is not None:
+            raise
+        # a server without our tables: the run makes them, or says what is wrong
+        return None
 
 
 def run_search(
@@ -113,10 +128,9 @@ def run_search(
     """
     began = time.monotonic()
     stop = stop or Stop(config.time_budget_s)
-    signals = Signals(stop)
     data = load_task(config)
     with ExitStack() as stack:
-        stack.enter_context(signals.caught())
+        stack.enter_context(Signals(stop).caught())
         store = stack.enter_context(open_store(config.store, create=True))
         study = _open_study(store, config, data)
         stack.enter_context(driving(store, study, stop))
@@ -129,7 +143,7 @@ def run_search(
         run = SearchRun(store, study, config, data, folder, ledger, stop, progress)
         if not run.is_over and not stop.is_set:
             with ledger.running():
-                _train(run, config, folder, stop, signals)
+                train_all(run, config, folder, stop)
         state, message = run.end()
         store.set_study_state(study.id, state, message)
         _log.info("%s", message)
@@ -137,25 +151,11 @@ def run_search(
             study=store.study(study.id),
             front=run.front,
             counts=run.counts,
-            reason=stop.reason,
+            reason=stop.reason if state is StudyState.OPEN else None,
             message=message,
             seconds=time.monotonic() - began,
             energy_kwh=ledger.run_kwh,
         )
-
-
-def _train(
-    run: SearchRun, config: SearchConfig, folder: RunFolder, stop: Stop, signals: Signals
-) -> None:
-    from bitfront.search import cluster
-
-    run.tell("starting")
-    with cluster.started(config, signals) as ray:
-        run.device = ray.device
-        run.begin()
-        if not stop.is_set:
-            cluster.run_jobs(run, ray, stop, folder.scratch)
-        run.tell("ending")
 
 
 def _open_study(store: Store, config: SearchConfig, data: LoadedData) -> StudyRecord:

@@ -98,7 +98,8 @@ def results(job: Job) -> Iterator[dict[str, Any]]:
     Yields:
         First who trains (``pid``, ``host``, ``gpus``, ``device``, ``torch``); then, at least once
         per epoch that is not very short, ``points`` (one mapping per epoch) and ``checkpoint`` (the
-        folder of a newer checkpoint, or None); with ``test_accuracy`` at the end if asked for.
+        folder of a newer checkpoint, or None); at the end ``validation_accuracy`` and
+        ``test_accuracy``, if asked for.
 
     Raises:
         EvaluationFailed: If the training diverges or does not fit the memory.
@@ -125,7 +126,11 @@ def results(job: Job) -> Iterator[dict[str, Any]]:
     }
     yield from _epochs(trainer, job)
     if job.is_tested:
-        yield {"epoch": trainer.epoch, "test_accuracy": trainer.evaluate("test").accuracy}
+        yield {
+            "epoch": trainer.epoch,
+            "validation_accuracy": trainer.history[-1].validation_accuracy,
+            "test_accuracy": trainer.evaluate("test").accuracy,
+        }
     if trainer.device.type == "cuda":
         del trainer
         torch.cuda.empty_cache()

@@ -52,7 +52,7 @@ def melius(choose: Choose, task: Task) -> Candidate:
     channels = width
     for s in range(counts):
         growth = choose.ordered(f"stage{s}.growth", (8, 16, 24) if small else (32, 64, 96))
-        kernel_size = choose.ordered(f"stage{s}.kernel_size", (1, 3, 5))
+        kernel_size = choose.ordered(f"stage{s}.kernel_size", (1, 3) if small else (1, 3, 5))
         precision = BINARY
         if s not in binary:
             precision = Precision(
@@ -89,14 +89,24 @@ def melius(choose: Choose, task: Task) -> Candidate:
         # RAdam's rectification holds back the first few hundred steps, which is all there are here
         optimizer="adamw" if small else "radam",
         learning_rate=choose.number(
-            "learning_rate", 2e-3 if small else 5e-4, 2e-2 if small else 1e-2, log=True
+            "learning_rate", 5e-3 if small else 5e-4, 4e-2 if small else 1e-2, log=True
         ),
         t_clip=choose.number("t_clip", 0.8, 2.0),
         epochs=task.epochs,
-        batch_size=64 if small else 256,
-        augmentation="shift" if max(task.input[1:]) <= 16 else "crop-flip",
+        batch_size=32 if small else 256,
+        augmentation=_augmentation(task),
     )
     return Candidate(architecture=architecture, recipe=recipe)
+
+
+def _augmentation(task: Task) -> str:
+    """Crops and mirrors; tiny images are shifted by a pixel, if there are epochs to profit from it.
+
+    On 8x8 digits, 12 epochs without shifts reach about two points more than with them.
+    """
+    if max(task.input[1:]) > 16:
+        return "crop-flip"
+    return "shift" if task.epochs >= 40 else "none"
 
 
 def _anchors(convolutions: list[int]) -> set[int]:

@@ -139,15 +139,17 @@ def _run(config: SearchConfig, *, retrain: int, json: bool) -> None:
     from bitfront.cli.live import LiveView
     from bitfront.search.record import TrialState
     from bitfront.search.stopping import StopReason
-    from bitfront.search.study import retrain_front, run_search
+    from bitfront.search.study import run_search
 
     with LiveView() as view:
         result = run_search(config, progress=view)
     interrupted = result.reason in (StopReason.SIGNAL, StopReason.ERROR)
     retrained = ""
     if retrain and not interrupted and result.front.members:
+        from bitfront.search.retraining import retrain_front
+
         with LiveView() as view:
-            again = retrain_front(config, seeds=retrain, progress=view)
+            again = retrain_front(config, seeds=range(1, retrain + 1), progress=view)
         interrupted = again.reason in (StopReason.SIGNAL, StopReason.ERROR)
         retrained = again.message
     _report(config, result, retrained, json=json)

@@ -70,6 +70,11 @@ def train(
     data = load_dataset(dataset, data_dir=data_dir)
     if fit:
         architecture = fitted(architecture, data.input, data.classes)
+    elif (architecture.input, architecture.classes) != (data.input, data.classes):
+        raise InvalidValue(
+            f"{resolved.name} is for images of {architecture.input} and {architecture.classes} "
+            f"classes, but {data.name} has {data.input} and {data.classes}; --fit adapts it."
+        )
     candidate = Candidate(architecture=architecture, recipe=chosen)
     trainer = Trainer(candidate, data, seed=seed, device=device, threads=threads)
     if to is not None and to.exists():
