@@ -57,7 +57,7 @@ def quantity(value: float | None, unit: str) -> str:
     """A value with its unit.
 
     >>> quantity(0.9642, "fraction"), quantity(0.0834, "mJ"), quantity(4992.0, "bytes")
-    ('96.4 %', '0.0834 mJ', '4.88 KiB')
+    ('96.4 %', '83.4 µJ', '4.88 KiB')
     """
     if value is None:
         return NONE
@@ -65,6 +65,10 @@ def quantity(value: float | None, unit: str) -> str:
         return percent(value)
     if unit == "bytes":
         return size(value)
+    if unit == "MiB":
+        return size(value * 2**20)
+    if unit == "mJ":
+        return energy(value)
     if unit in _COUNTED:
         return prefixed(value) + _COUNTED[unit]
     return f"{number(value)} {unit}".rstrip()
@@ -74,13 +78,26 @@ def span(low: float, high: float, unit: str) -> str:
     """A range of values with their unit.
 
     >>> span(0.00562, 0.0351, "mJ"), span(0.5, 0.5, "mJ")
-    ('0.00562 to 0.0351 mJ', '0.5 mJ')
+    ('5.62 to 35.1 µJ', '0.5 mJ')
     """
     first, last = quantity(low, unit), quantity(high, unit)
     if first == last:
         return last
     value, _, suffix = first.rpartition(" ")
     return f"{value if last.endswith(f' {suffix}') else first} to {last}"
+
+
+def energy(value_mj: float) -> str:
+    """Millijoules, or the unit below in which a small energy has digits before its point.
+
+    >>> energy(3.9), energy(0.0834), energy(0.000858)
+    ('3.9 mJ', '83.4 µJ', '858 nJ')
+    """
+    for factor, unit in ((1.0, "mJ"), (1e3, "µJ"), (1e6, "nJ")):
+        # a tenth of a unit still reads well
+        if abs(value_mj) * factor >= (0.1 if unit == "mJ" else 1.0):
+            return f"{number(value_mj * factor)} {unit}"
+    return f"{number(value_mj * 1e6)} nJ"
 
 
 def size(value_bytes: float) -> str:

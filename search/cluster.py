@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -48,6 +49,7 @@ LOOPBACK: Final = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 # Ray takes no less than 75 MiB
 OBJECT_STORE_BYTES: Final = 80 * 2**20
 MAX_FAILURES: Final = 3
+CONNECT_S: Final = 5.0
 TRAININGS_PER_GPU: Final = 4
 _FOLDER: Final = "bf-{host}-{pid}-"
 
@@ -88,19 +90,21 @@ def started(config: SearchConfig, signals: Signals) -> Iterator[Cluster]:
         ClusterError: If that is impossible; one sentence says why.
     """
     settings = {**ENVIRONMENT, "OMP_NUM_THREADS": str(config.threads)}
-    if config.address is None:
+    is_local = _is_local(config.address)
+    if is_local:
         settings.update(LOOPBACK)
     with _environment(settings):
         try:
             ray: Any = import_module("ray")
         except ImportError:
             raise ClusterError("A search needs Ray: pip install 'bitfront[cluster]'.") from None
+        _require_listener(config.address)
         _sweep()
         folder = Path(tempfile.mkdtemp(prefix=_prefix(os.getpid()), dir=_short_folder()))
         # Ray has read the switch when it was imported, which may have been earlier
-        constants = import_module("ray._private.ray_constants")
+        constants: Any = import_module("ray._private.ray_constants")
         former = constants.ENABLE_RAY_CLUSTER
-        constants.ENABLE_RAY_CLUSTER = config.address is not None
+        constants.ENABLE_RAY_CLUSTER = not is_local
         try:
             _init(ray, config, folder)
             signals.install()
@@ -191,6 +195,37 @@ def run_jobs(source: Source, cluster: Cluster, stop: Stop, folder: Path) -> None
         shutil.rmtree(folder, ignore_errors=True)
     if session.error is not None:
         raise session.error
+
+
+def _is_local(address: str | None) -> bool:
+    """Whether all of Ray is on this machine's loopback interface."""
+    return address is None or address.rpartition(":")[0] in ("127.0.0.1", "localhost")
+
+
+def _require_listener(address: str | None) -> None:
+    """Find out in seconds what Ray finds out in minutes.
+
+    Raises:
+        ClusterError: If nobody listens at HOST:PORT.
+    """
+    if address == "auto":
+        services: Any = import_module("ray._private.services")
+        try:
+            address = services.canonicalize_bootstrap_address("auto")
+        except Exception as error:
+            raise ClusterError(
+                "There is no Ray cluster to join on this machine: start one with `ray start "
+                "--head`, give HOST:PORT, or no address at all."
+            ) from error
+    host, _, port = (address or "").rpartition(":")
+    if host:
+        try:
+            socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+        except OSError as error:
+            raise ClusterError(
+                f"The Ray cluster {address} cannot be joined: "
+                f"{(error.strerror or str(error)).lower()}."
+            ) from error
 
 
 def _init(ray: Any, config: SearchConfig, folder: Path) -> None:

@@ -29,9 +29,9 @@ def melius(choose: Choose, task: Task) -> Candidate:
     """Dense and improvement blocks, bits, shortcut bits, t_clip and learning rate.
 
     Images of at least 64 pixels get the grouped stem, four stages and MeliusNet's widths;
-    smaller ones a thumbnail stem and two or three narrow stages. Bits are asked per stage, except
-    where a stage is needed to reach six binary convolutions: the stages with most convolutions
-    stay binary until there are that many.
+    smaller ones a thumbnail stem and two or three narrow stages. ``bits`` is "binary" for a 1-bit
+    body; "mixed" asks for bits per stage, except where a stage is needed to reach six binary
+    convolutions: the stages with most convolutions stay binary until there are that many.
 
     References:
         Bethge et al. 2020, MeliusNet (arXiv:2001.05936).
@@ -47,7 +47,9 @@ def melius(choose: Choose, task: Task) -> Candidate:
         for s in range(counts)
     ]
     patterns = [choose.option(f"stage{s}.pattern", PATTERNS) for s in range(counts)]
-    binary = _anchors([u * len(p) for u, p in zip(units, patterns, strict=True)])
+    binary = set(range(counts))
+    if choose.option("bits", ("binary", "mixed")) == "mixed":
+        binary = _anchors([u * len(p) for u, p in zip(units, patterns, strict=True)])
     stages = []
     channels = width
     for s in range(counts):

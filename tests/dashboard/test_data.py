@@ -222,7 +222,7 @@ class TestScatter:
 
     def test_labels_say_number_and_costs(self, snapshot):
         label = scatter(snapshot, ENERGY, ACCURACY).front.labels[0]
-        for text in ("<b>#", "Validation accuracy: ", " mJ", " OPs", " MiB"):
+        for text in ("<b>#", "Validation accuracy: ", " µJ", " OPs", " KiB"):
             assert text in label
 
     def test_an_empty_study_is_empty(self, store):

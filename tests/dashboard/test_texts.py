@@ -13,7 +13,7 @@ from bitfront.evaluators.measurement import Measurement
 
 def test_examples():
     result = doctest.testmod(texts)
-    assert result.attempted == 9
+    assert result.attempted == 10
     assert result.failed == 0
 
 
