@@ -151,9 +151,12 @@ def run_jobs(source: Source, cluster: Cluster, stop: Stop, folder: Path) -> None
         folder: For Tune's own files; removed at the end.
 
     Raises:
+        ClusterError: If Ray fails.
         Exception: What the source raised, after the end of the run.
     """
     from ray import tune
+    from ray.exceptions import RayError
+    from ray.tune.error import TuneError
 
     from bitfront.search.searcher import (
         Abandoned,
@@ -191,6 +194,10 @@ def run_jobs(source: Source, cluster: Cluster, stop: Stop, folder: Path) -> None
         tuner.fit()
     except Abandoned:
         pass
+    except (RayError, TuneError) as error:
+        if session.error is None:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ClusterError(f"Ray failed while training: {reason[:300]}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if session.error is not None:

@@ -227,6 +227,8 @@ class RetrainRun:
 
     def progressed(self, job: Job, points: list[CurvePoint], checkpoint: str | None) -> None:
         """Note how far it is; nothing of it is stored before the end."""
+        if checkpoint is not None:
+            self._folder.require(checkpoint)
         last = points[-1]
         self._live[job.key] = replace(
             self._live[job.key], epoch=last.epoch, accuracy=last.validation_accuracy

@@ -21,6 +21,7 @@ from pathlib import Path
 from bitfront.search.config import SearchConfig
 from bitfront.search.record import StudyRecord
 from bitfront.search.store.location import locate
+from bitfront.spaces.errors import InvalidValue
 
 
 class RunFolder:
@@ -47,6 +48,18 @@ class RunFolder:
     def retraining(self, number: int, seed: int) -> Path:
         """Where a retraining keeps its checkpoint."""
         return self._retrained / f"{number:05d}-{seed}"
+
+    def require(self, path: str) -> None:
+        """Check that a checkpoint that a worker has written is seen here too.
+
+        Raises:
+            InvalidValue: If the worker's machine does not share the folder.
+        """
+        if not Path(path).is_dir():
+            raise InvalidValue(
+                f"A worker wrote the checkpoint {path}, but it is not there on this machine: with "
+                "workers on several machines run_dir must be a folder that all of them share."
+            )
 
     def collect(self, path: str | Path | None) -> None:
         """Remove a checkpoint; one that lies elsewhere is not ours and stays."""

@@ -151,6 +151,7 @@ class SearchRun:
         number = int(job.key)
         self._store.append_curve(self._study.id, number, points)
         if checkpoint is not None and self._checkpoints.get(number) != checkpoint:
+            self._folder.require(checkpoint)
             former = self._checkpoints.get(number)
             self._store.set_checkpoint(self._study.id, number, checkpoint)
             self._checkpoints[number] = checkpoint

@@ -118,7 +118,7 @@ def energy_sentence(energy: Energy) -> str:
     layers = sum(g.compute.value + g.sram.value + g.dram.value for g in energy.groups())
     rest = found["total_mj"] - found["static_mj"] - layers / PJ_PER_MJ
     terms = ", ".join(
-        f"{name} {texts.number(found[key])}"
+        f"{name} {texts.energy(found[key])}"
         for name, key in (
             ("compute", "compute_mj"),
             ("SRAM", "sram_mj"),

@@ -36,6 +36,7 @@ DECISIONS = {
     "stages": 2,
     "stem.channels": 16,
     "shortcut_bits": 8,
+    "bits": "mixed",
     "stage0.units": 3,
     "stage0.pattern": "DI",
     "stage0.growth": 8,
@@ -56,7 +57,7 @@ def _candidate(task: Task | None = None, **recipe: object) -> Candidate:
     """The smallest 1-bit MeliusNet of the space; ``recipe`` changes fields of its recipe."""
     task = task or Task(input=(1, 8, 8), classes=10, epochs=4)
     candidate = melius(replay(DECISIONS), task)
-    return replace(candidate, recipe=replace(candidate.recipe, **recipe))
+    return replace(candidate, recipe=replace(candidate.recipe, **{"batch_size": 64, **recipe}))
 
 
 def _first(data: DataSet, count: int) -> DataSet:

@@ -15,6 +15,7 @@ from bitfront.search.config import SearchConfig
 from bitfront.search.record import StudyObjective, StudyRecord
 from bitfront.search.runs import RunFolder, run_folder
 from bitfront.search.stopping import Signals, Stop, StopReason
+from bitfront.spaces.errors import InvalidValue
 
 STUDY = StudyRecord(
     id=3,
@@ -123,6 +124,27 @@ def test_only_our_own_checkpoints_are_collected(tmp_path):
     assert not weights.exists()
     folder.remove()
     assert not folder.root.exists()
+
+
+def test_a_folder_that_is_not_shared_is_one_sentence(tmp_path):
+    folder = RunFolder(tmp_path / "a-3")
+    folder.require(str(tmp_path))
+    with pytest.raises(InvalidValue, match="run_dir must be a folder that all of them share"):
+        folder.require(str(folder.trial(1, 1)))
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [("127.0.0.1:1", "connection refused"), ("nowhere.invalid:6379", "cannot be joined")],
+)
+def test_a_cluster_that_is_not_there_is_told_at_once(address, says):
+    began = time.monotonic()
+    with (
+        pytest.raises(ClusterError, match=says),
+        cluster.started(SearchConfig(address=address), Signals(Stop())),
+    ):
+        pass
+    assert time.monotonic() - began < 20
 
 
 def test_the_first_reason_to_stop_stays():

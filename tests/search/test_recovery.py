@@ -17,7 +17,7 @@ from bitfront.search.study import resolve, run_search
 
 pytestmark = pytest.mark.slow
 TRIALS = 5
-EPOCHS = 5
+EPOCHS = 4
 DRIVER = """
 import json, sys
 from bitfront.search.study import resolve, run_search

@@ -15,6 +15,7 @@ SMALL = {
     "stages": 2,
     "stem.channels": 16,
     "shortcut_bits": 8,
+    "bits": "mixed",
     "stage0.units": 2,
     "stage1.units": 1,
     "stage0.pattern": "DI",

@@ -94,14 +94,19 @@ def delete(
     store: StoreUrl = DEFAULT_STORE,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Delete a study and all its trials."""
+    """Delete a study, all its trials and their checkpoints."""
     from bitfront.search import open_store
+    from bitfront.search.config import SearchConfig
+    from bitfront.search.runs import run_folder
+    from bitfront.search.study import resume_settings
 
     with open_store(store, create=False) as opened:
         found = opened.load_study(study)
         if not yes:
             typer.confirm(f"Delete the study {study!r} and all its trials?", abort=True)
         opened.delete_study(found.id)
+        config = SearchConfig.from_json(resume_settings(store, found))
+        run_folder(config, found).remove()
     out.print(f"Deleted {study}.", markup=False)
 
 
