@@ -140,9 +140,13 @@ def _run(config: SearchConfig, *, retrain: int, json: bool) -> None:
     from bitfront.search.record import TrialState
     from bitfront.search.stopping import StopReason
     from bitfront.search.study import run_search
+    from bitfront.spaces.errors import InvalidValue
 
     with LiveView() as view:
         result = run_search(config, progress=view)
+    if not result.counts[TrialState.COMPLETE] and not result.is_finished and result.reason is None:
+        # nothing in the space meets the constraints: what was asked for cannot be had
+        raise InvalidValue(result.message)
     interrupted = result.reason in (StopReason.SIGNAL, StopReason.ERROR)
     retrained = ""
     if retrain and not interrupted and result.front.members:
@@ -155,9 +159,6 @@ def _run(config: SearchConfig, *, retrain: int, json: bool) -> None:
     _report(config, result, retrained, json=json)
     if interrupted:
         raise typer.Exit(1)
-    if not result.counts.get(TrialState.COMPLETE, 0) and not result.is_finished:
-        # no candidate met the constraints: what was asked for cannot be had
-        raise typer.Exit(2 if result.reason is None else 0)
 
 
 def _report(config: SearchConfig, result: StudyResult, retrained: str, *, json: bool) -> None:
