@@ -73,19 +73,27 @@ class _Growing(Block):
     def convolved(self, b: Builder, x: int) -> int:
         """Norm, quantise, convolve: the part that both blocks share."""
         x = quantize(b, b.add(NORM, x, name="norm"), self.precision.activations)
-        return b.add(_convolution(self), x, name="conv")
+        precision = self.precision
+        op = _convolution(
+            self.growth,
+            self.kernel_size,
+            self.dilation,
+            precision.weights,
+            precision.activations,
+        )
+        return b.add(op, x, name="conv")
 
 
 @cache
-def _convolution(block: _Growing) -> Conv2d:
+def _convolution(growth: int, kernel_size: int, dilation: int, w_bits: int, a_bits: int) -> Conv2d:
     """The op of a block's convolution; only one-bit inputs have a level -1 to pad with."""
     return Conv2d(
-        out_channels=block.growth,
-        kernel_size=block.kernel_size,
-        padding=block.dilation * (block.kernel_size - 1) // 2,
-        padding_value=-1.0 if block.precision.activations == 1 else 0.0,
-        dilation=block.dilation,
-        weight=weight_quantizer(block.precision.weights),
+        out_channels=growth,
+        kernel_size=kernel_size,
+        padding=dilation * (kernel_size - 1) // 2,
+        padding_value=-1.0 if a_bits == 1 else 0.0,
+        dilation=dilation,
+        weight=weight_quantizer(w_bits),
     )
 
 
