@@ -12,7 +12,7 @@ DEMO_STORE ?= bitfront.db
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test install lint types unit slow zoo-check bench clean help
+.PHONY: demo test install lint types unit bench clean help
 
 help:
 	@echo "make demo    install, search on real digits, export the knee of the front"

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from bitfront.evaluators.cost import CONVENTIONS, Counts, Energy, count, estimate_energy
+from bitfront.evaluators.cost import CONVENTIONS, PJ_PER_MJ, Counts, Energy, count, estimate_energy
 from bitfront.evaluators.hardware.profile import HardwareProfile
-from bitfront.evaluators.objective import PJ_PER_MJ
 from bitfront.spaces.architecture import Architecture
 from bitfront.spaces.blocks import Block
 from bitfront.spaces.graph import Graph, Region, TensorType

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from bitfront.evaluators.cost import count, estimate_energy, peak_memory_bytes
+from bitfront.evaluators.cost import PJ_PER_MJ, count, estimate_energy, peak_memory_bytes
 from bitfront.evaluators.hardware.profile import HardwareProfile
 from bitfront.evaluators.measurement import Measurement
 from bitfront.spaces.architecture import Architecture
@@ -14,8 +14,6 @@ from bitfront.spaces.errors import InvalidValue
 from bitfront.spaces.graph import Graph
 from bitfront.spaces.plan import Plan, plan
 from bitfront.spaces.registry import Registry
-
-PJ_PER_MJ: Final = 1e9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ class TrainedTrial:
         number: Of the trial.
         architecture: The network.
         recipe: How it was trained.
-        weights: Folder of a checkpoint; ``evaluators.training.read_weights`` reads it.
+        weights: Folder of a checkpoint; ``evaluators.training.weights_file`` finds its tensors.
         measurements: Of the search, with the accuracies of the retrainings where there are any:
             then ``accuracy`` and ``test_accuracy`` are those of these very weights, and their ends
             the lowest and highest of all seeds.

@@ -23,9 +23,8 @@ from bitfront.dashboard.pages.parts import (
 )
 from bitfront.dashboard.routes import study_path
 from bitfront.dashboard.trial import TrialView, spread
-from bitfront.evaluators.cost import Counts, Energy
+from bitfront.evaluators.cost import PJ_PER_MJ, Counts, Energy
 from bitfront.evaluators.hardware.profile import profile_names
-from bitfront.evaluators.objective import PJ_PER_MJ
 from bitfront.search.record import StudyRecord, TrialRecord, TrialState
 
 

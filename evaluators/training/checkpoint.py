@@ -15,18 +15,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from uuid import uuid4
 
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from bitfront.evaluators.files import replace_file
 from bitfront.evaluators.training.results import EpochResult
 from bitfront.spaces.candidate import Candidate
 from bitfront.spaces.errors import InvalidValue
@@ -119,10 +118,10 @@ def write_checkpoint(directory: Path | str, checkpoint: Checkpoint) -> Path:
     )
     digest = hashlib.sha256(content).hexdigest()
     tensor_file = f"tensors-{digest}.safetensors"
-    _replace(directory / tensor_file, content)
+    replace_file(directory / tensor_file, content)
     record = {"tensors": tensor_file, **encode(checkpoint.progress)}
     text = json.dumps(record, indent=1, allow_nan=False)
-    _replace(directory / RECORD, text.encode())
+    replace_file(directory / RECORD, text.encode())
     for old in directory.glob("tensors-*.safetensors"):
         if old.name != tensor_file:
             old.unlink(missing_ok=True)
@@ -201,22 +200,3 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise InvalidValue(f"{path} must be a safetensors file, but is not: {error}.") from None
     return tensors
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file so that its name never stands for a part of its content."""
-    # not tempfile: its files are for their owner only, these are read by others
-    temporary = path.with_name(f".{path.name[:16]}.{uuid4().hex}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

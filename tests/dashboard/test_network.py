@@ -3,9 +3,8 @@
 import pytest
 
 from bitfront.dashboard.network import layer_costs, network_view
-from bitfront.evaluators.cost import count
+from bitfront.evaluators.cost import PJ_PER_MJ, count
 from bitfront.evaluators.hardware.profile import load_profile, profile_names
-from bitfront.evaluators.objective import PJ_PER_MJ
 from bitfront.spaces import InvalidValue, RandomChoose, Task, spaces
 from bitfront.spaces.zoo import zoo
 

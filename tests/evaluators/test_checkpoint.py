@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -170,7 +171,7 @@ def test_a_crash_while_saving_leaves_the_earlier_checkpoint(few, saved, monkeypa
     before = read_checkpoint(saved)
     trainer.run_epoch()
     calls = []
-    replace_file = module.os.replace
+    replace_file = os.replace
 
     def dies(source: object, target: object) -> None:
         calls.append(target)
@@ -178,7 +179,7 @@ def test_a_crash_while_saving_leaves_the_earlier_checkpoint(few, saved, monkeypa
             raise KeyboardInterrupt
         replace_file(source, target)
 
-    monkeypatch.setattr(module.os, "replace", dies)
+    monkeypatch.setattr(os, "replace", dies)
     with pytest.raises(KeyboardInterrupt):
         trainer.save(saved)
     after = read_checkpoint(saved)

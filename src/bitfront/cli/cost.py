@@ -41,13 +41,14 @@ def cost(
 ) -> None:
     """Count operations, parameters, size and memory; estimate energy on a hardware profile."""
     from bitfront.cli.target import resolve
-    from bitfront.evaluators.cost import count, estimate_energy, peak_memory_bytes
+    from bitfront.evaluators.cost import SCOPES, count, estimate_energy, peak_memory_bytes
     from bitfront.evaluators.hardware.profile import load_profile
     from bitfront.spaces.errors import InvalidValue
     from bitfront.spaces.plan import plan
 
-    if scope not in ("network", "body"):
-        raise InvalidValue(f"scope must be one of network, body, but is {scope!r}.")
+    if scope not in SCOPES:
+        # checked here too, because without hardware nobody else reads it
+        raise InvalidValue(f"scope must be one of {', '.join(SCOPES)}, but is {scope!r}.")
     profile = None if hardware is None else load_profile(hardware)
     resolved = resolve(target, store)
     architecture = resolved.architecture.twin() if twin else resolved.architecture
@@ -120,6 +121,8 @@ def _print_cost(data: dict[str, Any]) -> None:
 
 
 def _layers(planned: Any, energy: Any) -> list[dict[str, Any]]:
+    from bitfront.evaluators.cost import PJ_PER_MJ
+
     nodes = planned.graph.nodes
     priced = {}
     if energy is not None:
@@ -140,9 +143,9 @@ def _layers(planned: Any, energy: Any) -> list[dict[str, Any]]:
         }
         if group.nodes in priced:
             bands = priced[group.nodes]
-            row["compute_mj"] = bands.compute.value / 1e9
-            row["sram_mj"] = bands.sram.value / 1e9
-            row["dram_mj"] = bands.dram.value / 1e9
+            row["compute_mj"] = bands.compute.value / PJ_PER_MJ
+            row["sram_mj"] = bands.sram.value / PJ_PER_MJ
+            row["dram_mj"] = bands.dram.value / PJ_PER_MJ
         rows.append(row)
     return rows
 

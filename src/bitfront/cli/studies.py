@@ -248,11 +248,12 @@ def spread(values: list[float]) -> str:
     """Mean and sample standard deviation of accuracies."""
     if not values:
         return "-"
-    mean = sum(values) / len(values)
-    if len(values) == 1:
-        return percent(mean)
-    deviation = (sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5
-    return f"{100 * mean:.2f} ± {100 * deviation:.2f} %"
+    from bitfront.search.retrained import spread_of
+
+    found = spread_of(values)
+    if found.deviation is None:
+        return percent(found.mean)
+    return f"{100 * found.mean:.2f} ± {100 * found.deviation:.2f} %"
 
 
 def when(seconds: float) -> str:

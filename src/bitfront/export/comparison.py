@@ -94,6 +94,25 @@ def require_same_data(winner: Winner, data: DataSet) -> None:
         )
 
 
+def require_same_architecture(winner: Winner, path: Path, digest: str | None) -> None:
+    """Check that a written file says it is of the winner's architecture.
+
+    Args:
+        winner: That it should be of.
+        path: Of the file.
+        digest: That the file names; None if it names none.
+
+    Raises:
+        ExportFailed: If it names another.
+    """
+    if digest != winner.architecture.digest:
+        found = "an unknown one" if digest is None else digest[:12]
+        raise ExportFailed(
+            f"{path} must be of the architecture {winner.architecture.digest[:12]}, but is of "
+            f"{found}."
+        )
+
+
 @torch.inference_mode()
 def compare(
     loaded: Loaded, winner: Winner, data: DataSet, *, format: str, path: Path

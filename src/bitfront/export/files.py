@@ -1,34 +1,22 @@
-"""Writing files so that a name never stands for a part of its content."""
+"""Writing and reading an export's files; what the system refuses is an `ExportFailed`."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from uuid import uuid4
 
+from bitfront.evaluators import files
 from bitfront.export.errors import ExportFailed
 
 
 def replace_file(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path``; an earlier file there stays whole until this one is.
 
-    The content goes to a new file beside it, reaches the disk, and then takes the name.
-
     Raises:
         ExportFailed: If the system refuses.
     """
-    # not tempfile: its files are for their owner only, these are for others
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        files.replace_file(path, content)
     except OSError as error:
         raise ExportFailed(f"{path} cannot be written: {_reason(error)}.") from None
 

@@ -24,7 +24,13 @@ from torch import Tensor
 
 from bitfront import __version__
 from bitfront.evaluators.training.splits import DataSet
-from bitfront.export.comparison import Pixels, compare, require_same_data, traced_nodes
+from bitfront.export.comparison import (
+    Pixels,
+    compare,
+    require_same_architecture,
+    require_same_data,
+    traced_nodes,
+)
 from bitfront.export.errors import ExportFailed
 from bitfront.export.files import read_file, replace_file
 from bitfront.export.onnx_forms import forms
@@ -80,11 +86,7 @@ def verify(winner: Winner, path: Path | str, data: DataSet) -> Verification:
     path = Path(path)
     require_same_data(winner, data)
     loaded = OnnxFile(path, winner.architecture.lower())
-    if loaded.metadata.get("architecture_digest") != winner.architecture.digest:
-        raise ExportFailed(
-            f"{path} must be of the architecture {winner.architecture.digest[:12]}, but is of "
-            f"{loaded.metadata.get('architecture_digest', 'an unknown one')[:12]}."
-        )
+    require_same_architecture(winner, path, loaded.metadata.get("architecture_digest"))
     return compare(loaded, winner, data, format="onnx", path=path)
 
 

@@ -24,7 +24,13 @@ from torch.export import Dim, ExportedProgram
 
 from bitfront.evaluators.binary_layers import quantized_weight, weight_owners
 from bitfront.evaluators.training.splits import DataSet
-from bitfront.export.comparison import Pixels, compare, require_same_data, traced_nodes
+from bitfront.export.comparison import (
+    Pixels,
+    compare,
+    require_same_architecture,
+    require_same_data,
+    traced_nodes,
+)
 from bitfront.export.errors import ExportFailed
 from bitfront.export.files import read_file, replace_file
 from bitfront.export.verification import Verification
@@ -98,11 +104,7 @@ def verify(winner: Winner, path: Path | str, data: DataSet) -> Verification:
     path = Path(path)
     require_same_data(winner, data)
     loaded = Pt2File(path, winner.architecture.lower())
-    if loaded.document.get("architecture_digest") != winner.architecture.digest:
-        raise ExportFailed(
-            f"{path} must be of the architecture {winner.architecture.digest[:12]}, but is of "
-            f"{loaded.document.get('architecture_digest', 'an unknown one')[:12]}."
-        )
+    require_same_architecture(winner, path, loaded.document.get("architecture_digest"))
     return compare(loaded, winner, data, format="pt2", path=path)
 
 
