@@ -12,13 +12,23 @@ import math
 import types
 import typing
 from collections.abc import Callable
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, field, fields
 from functools import cache
 from typing import Any, ClassVar, TypeVar
 
 from bitfront.spaces.errors import InvalidValue
 
 V = TypeVar("V", bound="Value")
+_ADDED = "added"
+
+
+def added(default: Any) -> Any:
+    """A field that a later version added to a value.
+
+    At its default it is left out of the JSON, so a value that does not use it keeps the text and
+    the digest that it had before.
+    """
+    return field(default=default, metadata={_ADDED: True})
 
 
 class Value:
@@ -68,7 +78,12 @@ def _float_names(cls: type) -> tuple[str, ...]:
     return tuple(f.name for f in fields(cls) if f.init and f.type in ("float", float))
 
 
+def _added_defaults(cls: type) -> dict[str, Any]:
+    return {f.name: f.default for f in fields(cls) if f.metadata.get(_ADDED)}
+
+
 _names: Callable[[type], tuple[str, ...]] = cache(_init_names)
+_added: Callable[[type], dict[str, Any]] = cache(_added_defaults)
 _floats: Callable[[type], tuple[str, ...]] = cache(_float_names)
 
 
@@ -83,7 +98,12 @@ def encode(value: Any) -> Any:
         InvalidValue: If a float is not finite, or a type has no JSON form.
     """
     if isinstance(value, Value):
-        data = {name: encode(getattr(value, name)) for name in _names(type(value))}
+        left_out = _added(type(value))
+        data = {
+            name: encode(content)
+            for name, content in zip(_names(type(value)), value.content(), strict=True)
+            if not (name in left_out and content == left_out[name])
+        }
         return {"kind": value.kind, **data} if value.kind else data
     if isinstance(value, tuple | list):
         return [encode(item) for item in value]

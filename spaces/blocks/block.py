@@ -12,13 +12,23 @@ from typing import Any, ClassVar, Final, NoReturn, Self, TypeVar
 
 from bitfront.spaces.errors import InvalidValue
 from bitfront.spaces.graph import Builder, Domain
-from bitfront.spaces.ops import AvgPool, BatchNorm, Conv2d, MaxPool, Prelu, Quantize, Relu
-from bitfront.spaces.precision import BITS, FULL, Precision
+from bitfront.spaces.ops import (
+    AvgPool,
+    BatchNorm,
+    Conv2d,
+    FilterScale,
+    MaxPool,
+    Prelu,
+    Quantize,
+    Relu,
+)
+from bitfront.spaces.precision import FULL, Precision
 from bitfront.spaces.quantizers import (
+    IDENTITY,
+    SIGN,
     Quantizer,
-    activation_quantizer,
+    Scaled,
     storage_quantizer,
-    weight_quantizer,
 )
 from bitfront.spaces.registry import Registry
 from bitfront.spaces.value import Value, decode
@@ -136,11 +146,6 @@ def quantize_op(quantizer: Quantizer) -> Quantize:
 
 
 @cache
-def _activation(bits: int) -> Quantize:
-    return Quantize(quantizer=activation_quantizer(bits))
-
-
-@cache
 def _storage(bits: int) -> Quantize:
     return Quantize(quantizer=storage_quantizer(bits))
 
@@ -150,7 +155,7 @@ def _conv(
     out_channels: int,
     kernel_size: int,
     stride: int,
-    bits: int,
+    weight: Quantizer,
     padding_value: float,
     groups: int,
     dilation: int,
@@ -165,11 +170,13 @@ def _conv(
         replicate=replicate,
         dilation=dilation,
         groups=groups,
-        weight=weight_quantizer(bits),
+        weight=weight,
     )
 
 
-_BITS = {bits: _activation(bits) for bits in BITS}
+@cache
+def _filter_scale(quantizer: Scaled) -> FilterScale:
+    return FilterScale(quantizer=quantizer)
 
 
 def norm(b: Builder, x: int, name: str = "norm") -> int:
@@ -182,9 +189,9 @@ def relu(b: Builder, x: int, name: str = "relu") -> int:
     return b.add(RELU, x, name=name)
 
 
-def quantize(b: Builder, x: int, bits: int, name: str = "quantize") -> int:
+def quantize(b: Builder, x: int, quantizer: Quantizer = SIGN, name: str = "quantize") -> int:
     """Quantise the inputs of a layer; nothing at 32 bits."""
-    return x if bits == 32 else b.add(_BITS[bits], x, name=name)
+    return x if quantizer == IDENTITY else b.add(quantize_op(quantizer), x, name=name)
 
 
 def conv(
@@ -194,18 +201,25 @@ def conv(
     kernel_size: int,
     *,
     stride: int = 1,
-    bits: int = 32,
+    weight: Quantizer = IDENTITY,
     padding_value: float = 0.0,
     groups: int = 1,
     dilation: int = 1,
     replicate: bool = False,
     name: str = "conv",
 ) -> int:
-    """Convolution without bias; padding keeps the size at stride 1."""
+    """Convolution without bias; padding keeps the size at stride 1.
+
+    Weights with a factor per filter give two nodes: the layer on codes, and the factors.
+    """
     # a padding value is only a level of one-bit inputs
     value = padding_value if b.nodes[x].facts.out.domain is Domain.BIPOLAR else 0.0
-    op = _conv(out_channels, kernel_size, stride, bits, value, groups, dilation, replicate)
-    return b.add(op, x, name=name)
+    codes = weight.codes if isinstance(weight, Scaled) else weight
+    op = _conv(out_channels, kernel_size, stride, codes, value, groups, dilation, replicate)
+    y = b.add(op, x, name=name)
+    if isinstance(weight, Scaled):
+        y = b.add(_filter_scale(weight), y, name=f"{name}_scale", latent=y)
+    return y
 
 
 @cache

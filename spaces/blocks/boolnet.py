@@ -109,7 +109,9 @@ class Boolean(Block):
         MultiSign(k=self.slices)
 
     def _conv(self, b: Builder, x: int, name: str, stride: int = 1) -> int:
-        return conv(b, x, self.channels, 3, stride=stride, bits=1, replicate=True, name=name)
+        return conv(
+            b, x, self.channels, 3, stride=stride, weight=SIGN_WEIGHT, replicate=True, name=name
+        )
 
     def full(self) -> NoReturn:
         """Refuse: there is no such form."""

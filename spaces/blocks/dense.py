@@ -31,9 +31,8 @@ from bitfront.spaces.blocks.block import (
 )
 from bitfront.spaces.errors import InfeasibleArchitecture
 from bitfront.spaces.graph import Builder
-from bitfront.spaces.ops import Add, Concat, Conv2d, Interleave, Slice
+from bitfront.spaces.ops import Add, Concat, Interleave, Slice
 from bitfront.spaces.precision import BINARY, Precision
-from bitfront.spaces.quantizers import weight_quantizer
 
 CONCAT = Concat()
 ADD = Add()
@@ -72,29 +71,16 @@ class _Growing(Block):
 
     def convolved(self, b: Builder, x: int) -> int:
         """Norm, quantise, convolve: the part that both blocks share."""
-        x = quantize(b, b.add(NORM, x, name="norm"), self.precision.activations)
-        precision = self.precision
-        op = _convolution(
+        x = quantize(b, b.add(NORM, x, name="norm"), self.precision.input)
+        return conv(
+            b,
+            x,
             self.growth,
             self.kernel_size,
-            self.dilation,
-            precision.weights,
-            precision.activations,
+            weight=self.precision.weight,
+            padding_value=-1.0,
+            dilation=self.dilation,
         )
-        return b.add(op, x, name="conv")
-
-
-@cache
-def _convolution(growth: int, kernel_size: int, dilation: int, w_bits: int, a_bits: int) -> Conv2d:
-    """The op of a block's convolution; only one-bit inputs have a level -1 to pad with."""
-    return Conv2d(
-        out_channels=growth,
-        kernel_size=kernel_size,
-        padding=dilation * (kernel_size - 1) // 2,
-        padding_value=-1.0 if a_bits == 1 else 0.0,
-        dilation=dilation,
-        weight=weight_quantizer(w_bits),
-    )
 
 
 @blocks.register("dense")

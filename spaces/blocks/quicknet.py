@@ -66,8 +66,8 @@ class QuickNet(Block):
 
     def build(self, b: Builder, x: int) -> int:
         """The same size."""
-        y = quantize(b, x, self.precision.activations)
-        y = conv(b, y, self.channels, 3, bits=self.precision.weights, padding_value=1.0)
+        y = quantize(b, x, self.precision.input)
+        y = conv(b, y, self.channels, 3, weight=self.precision.weight, padding_value=1.0)
         return b.add(Add(), norm(b, relu(b, y)), x, name="add")
 
 

@@ -96,14 +96,14 @@ class BiReal(_Residual):
     def build(self, b: Builder, x: int) -> int:
         """``channels`` channels, ``stride`` times fewer rows and columns."""
         shortcut = pooled_shortcut(b, x, self.channels, self.stride)
-        y = quantize(b, x, self.precision.activations)
+        y = quantize(b, x, self.precision.input)
         y = conv(
             b,
             y,
             self.channels,
             3,
             stride=self.stride,
-            bits=self.precision.weights,
+            weight=self.precision.weight,
             padding_value=self.padding_value,
         )
         y = b.add(ADD, norm(b, y), shortcut, name="add")
@@ -145,8 +145,8 @@ class Gated(_Residual):
         gate = b.add(RELU, conv(b, gate, inner, 1, name="gate_squeeze"), name="gate_relu")
         gate = conv(b, gate, self.channels, 1, name="gate_excite")
         gate = b.add(Sigmoid(), gate, name="gate_sigmoid")
-        y = quantize(b, x, self.precision.activations)
-        y = conv(b, y, self.channels, 3, stride=self.stride, bits=self.precision.weights)
+        y = quantize(b, x, self.precision.input)
+        y = conv(b, y, self.channels, 3, stride=self.stride, weight=self.precision.weight)
         y = b.add(PRELU, b.add(MUL, y, gate, name="gate"), name="prelu")
         return b.add(ADD, y, shortcut, name="add")
 
@@ -206,7 +206,7 @@ class MultiBase(_Residual):
         for j in range(self.activation_bases):
             shift = _shift(_spaced(j, self.activation_bases))
             codes = b.add(shift, x, name=f"{prefix}shift{j}")
-            codes = quantize(b, codes, 1, name=f"{prefix}sign{j}")
+            codes = quantize(b, codes, name=f"{prefix}sign{j}")
             for i in range(self.weight_bases):
                 op = Conv2d(
                     out_channels=self.channels,

@@ -1,0 +1,75 @@
+"""The primitive ops: attributes, and the facts that each declares of itself.
+
+Every op is a frozen value without torch. Its torch form stands in ``network``; costs, exporters
+and drawings keep one table from op kind to function each.
+"""
+
+from bitfront.spaces.ops.elementwise import (
+    Add,
+    Elementwise,
+    FilterScale,
+    Mul,
+    Or,
+    Prelu,
+    Relu,
+    Scale,
+    Shift,
+    Sigmoid,
+    Xnor,
+)
+from bitfront.spaces.ops.layers import (
+    BatchNorm,
+    Conv2d,
+    Input,
+    Linear,
+    Quantize,
+)
+from bitfront.spaces.ops.op import (
+    accumulator_bits,
+    ops,
+)
+from bitfront.spaces.ops.pools import (
+    AvgPool,
+    Blur,
+    GlobalAvgPool,
+    MaxPool,
+    Pool,
+    SliceMean,
+)
+from bitfront.spaces.ops.views import (
+    Concat,
+    Flatten,
+    Interleave,
+    Slice,
+)
+
+__all__ = [
+    "Add",
+    "AvgPool",
+    "BatchNorm",
+    "Blur",
+    "Concat",
+    "Conv2d",
+    "Elementwise",
+    "FilterScale",
+    "Flatten",
+    "GlobalAvgPool",
+    "Input",
+    "Interleave",
+    "Linear",
+    "MaxPool",
+    "Mul",
+    "Or",
+    "Pool",
+    "Prelu",
+    "Quantize",
+    "Relu",
+    "Scale",
+    "Shift",
+    "Sigmoid",
+    "Slice",
+    "SliceMean",
+    "Xnor",
+    "accumulator_bits",
+    "ops",
+]
