@@ -18,16 +18,22 @@ from torch import Tensor
 from bitfront.kernels.geometry import Conv2dGeometry, Fill, Pair
 from bitfront.kernels.layout import (
     BINARY,
-    MAX_ELEMENTS,
     CodeFormat,
     PackedBits,
     PackedCodes,
     require_clear_padding,
-    require_int,
     require_type,
-    require_words,
 )
-from bitfront.kernels.packing import pack_bits, row_count, unpack_bits
+from bitfront.kernels.operands import (
+    conv_geometry,
+    fill_words,
+    regroup,
+    require_accumulator,
+    require_matrices,
+    taps,
+    weighted_rows,
+)
+from bitfront.kernels.packing import row_count
 
 # words held at once by the temporaries of a product
 _CHUNK_WORDS = 1 << 20
@@ -49,7 +55,7 @@ def xnor_gemm(a_MP: Tensor, b_NP: Tensor, k: int) -> Tensor:
         ValueError: shapes do not agree, a size is 0, padding bits are not 0, or a tensor has more
             than 2^31 - 1 elements.
     """
-    _require_matrices(a_MP, b_NP, k)
+    require_matrices(a_MP, b_NP, k)
     return k - 2 * _count_matrix(a_MP, b_NP, torch.bitwise_xor)
 
 
@@ -58,7 +64,7 @@ def and_gemm(a_MP: Tensor, b_NP: Tensor, k: int) -> Tensor:
 
     Arguments, result and errors as `xnor_gemm`.
     """
-    _require_matrices(a_MP, b_NP, k)
+    require_matrices(a_MP, b_NP, k)
     return _count_matrix(a_MP, b_NP, torch.bitwise_and)
 
 
@@ -93,10 +99,10 @@ def bitserial_gemm(a: PackedCodes, b: PackedCodes) -> Tensor:
         raise ValueError(
             f"`a.channels == b.channels` must hold, but got ({a.channels}, {b.channels})."
         )
-    _require_matrices(a.words[0], b.words[0], a.channels)
+    require_matrices(a.words[0], b.words[0], a.channels)
     require_clear_padding("a", a.words, a.channels)
     require_clear_padding("b", b.words, b.channels)
-    _require_accumulator(a.format, b.format, a.channels)
+    require_accumulator(a.format, b.format, a.channels)
     return _plane_product(a.words, b.words, a.format, b.format, a.channels)
 
 
@@ -134,7 +140,7 @@ def xnor_conv2d(
     require_type("x", x, PackedBits)
     require_type("weight", weight, PackedBits)
     x_QBHWP, w_RNhwP = x.words[None], weight.words[None]
-    conv = _geometry(
+    conv = conv_geometry(
         x_QBHWP, w_RNhwP, x.channels, weight.channels, stride, padding, dilation, groups
     )
 
@@ -174,10 +180,10 @@ def bitserial_conv2d(
     """
     require_type("x", x, PackedCodes)
     require_type("weight", weight, PackedCodes)
-    conv = _geometry(
+    conv = conv_geometry(
         x.words, weight.words, x.channels, weight.channels, stride, padding, dilation, groups
     )
-    _require_accumulator(x.format, weight.format, conv.dot_length)
+    require_accumulator(x.format, weight.format, conv.dot_length)
 
     def product(a_QMP: Tensor, b_RNP: Tensor) -> Tensor:
         return _plane_product(a_QMP, b_RNP, x.format, weight.format, conv.dot_length)
@@ -196,8 +202,8 @@ def _count_matrix(
 def _plane_product(
     a_QMP: Tensor, b_RNP: Tensor, a_format: CodeFormat, b_format: CodeFormat, k: int
 ) -> Tensor:
-    a_sum_M1 = _weighted_rows(a_QMP, a_format)[:, None]
-    b_sum_1N = _weighted_rows(b_RNP, b_format)[None, :]
+    a_sum_M1 = weighted_rows(a_QMP, a_format)[:, None]
+    b_sum_1N = weighted_rows(b_RNP, b_format)[None, :]
     total_MN = k * a_format.offset * b_format.offset + (
         b_format.offset * a_sum_M1 + a_format.offset * b_sum_1N
     )
@@ -205,12 +211,6 @@ def _plane_product(
         for b_value, b_NP in zip(b_format.plane_values, b_RNP, strict=True):
             total_MN = total_MN + a_value * b_value * _count_matrix(a_MP, b_NP, torch.bitwise_and)
     return total_MN.to(torch.int32)
-
-
-def _weighted_rows(words_QXP: Tensor, format: CodeFormat) -> Tensor:
-    """int64 [...]: the sum of each row's values, without the offset."""
-    planes = zip(format.plane_values, words_QXP, strict=True)
-    return torch.stack([value * row_count(plane).to(torch.int64) for value, plane in planes]).sum(0)
 
 
 def _convolve(
@@ -223,15 +223,15 @@ def _convolve(
     product: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
     """Gather the words under each window, multiply group by group, correct a zero padding."""
-    rows_Yh, row_inside_Yh = _taps(conv, 0, x_QBHWP.device)
-    columns_Xw, column_inside_Xw = _taps(conv, 1, x_QBHWP.device)
+    rows_Yh, row_inside_Yh = taps(conv, 0, x_QBHWP.device)
+    columns_Xw, column_inside_Xw = taps(conv, 1, x_QBHWP.device)
     inside_YXhw = row_inside_Yh[:, None, :, None] & column_inside_Xw[None, :, None, :]
-    fill_QP = _fill_words(conv, x_format, fill, x_QBHWP.device)
+    fill_QP = fill_words(conv, x_format, fill, x_QBHWP.device)
     corrects = fill == 0 and not x_format.is_value(0)
 
     outside_YXT = ~inside_YXhw.flatten(2)
 
-    x_QBHWGP = _regroup(x_QBHWP, conv)
+    x_QBHWGP = regroup(x_QBHWP, conv)
     window_words = conv.out_height * conv.out_width * conv.taps * x_QBHWGP.shape[-1]
     step = max(1, _CHUNK_WORDS // window_words)
     results = []
@@ -261,7 +261,7 @@ def _outside_sum(
     outside_YXT: Tensor, w_RNTP: Tensor, w_format: CodeFormat, channels: int
 ) -> Tensor:
     """int32 [Y, X, N]: the sum of the weights at the taps that lie outside the input."""
-    tap_sum_NT = (_weighted_rows(w_RNTP, w_format) + channels * w_format.offset).to(torch.int32)
+    tap_sum_NT = (weighted_rows(w_RNTP, w_format) + channels * w_format.offset).to(torch.int32)
     total_YXN = torch.zeros(
         (*outside_YXT.shape[:2], tap_sum_NT.shape[0]), dtype=torch.int32, device=w_RNTP.device
     )
@@ -269,110 +269,3 @@ def _outside_sum(
     for outside_YX, tap_sum_N in zip(outside_YXT.unbind(-1), tap_sum_NT.unbind(-1), strict=True):
         total_YXN += outside_YX[..., None] * tap_sum_N
     return total_YXN
-
-
-def _taps(conv: Conv2dGeometry, axis: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Of each output position and tap of an axis: the nearest input position; whether inside."""
-    size = (conv.height, conv.width)[axis]
-    outputs = torch.arange((conv.out_height, conv.out_width)[axis], device=device)
-    taps = torch.arange(conv.kernel[axis], device=device)
-    position = (outputs * conv.stride[axis] - conv.padding[axis])[:, None] + (
-        taps * conv.dilation[axis]
-    )
-    nearest = position.clamp(0, size - 1)
-    return nearest, nearest == position
-
-
-def _fill_words(
-    conv: Conv2dGeometry, format: CodeFormat, fill: Fill, device: torch.device
-) -> Tensor | None:
-    """int32 [Q, P]: the words of a padding pixel of one group; None to replicate.
-
-    A 0 that the format does not have is filled with code 0, for `_convolve` to correct.
-    """
-    accepted = (
-        f"`fill` must be 0, a value of the input ({format.low} to {format.high} in steps of "
-        f'{format.step}) or "replicate", but got {fill!r}.'
-    )
-    if isinstance(fill, str):
-        if fill != "replicate":
-            raise ValueError(accepted)
-        return None
-    if not isinstance(fill, int) or isinstance(fill, bool):
-        raise TypeError(accepted)
-    if not (fill == 0 or format.is_value(fill)):
-        raise ValueError(accepted)
-    code = format.encode(fill) if format.is_value(fill) else 0
-    ones_P = pack_bits(torch.ones(conv.group_channels, dtype=torch.bool, device=device))
-    return torch.stack([ones_P * (code >> q & 1) for q in range(format.bits)])
-
-
-def _regroup(x_QBHWP: Tensor, conv: Conv2dGeometry) -> Tensor:
-    """Words of all channels to words of each group's channels, [Q, B, H, W, G, P]."""
-    if conv.groups == 1:
-        return x_QBHWP[..., None, :]
-    bits = unpack_bits(x_QBHWP, conv.channels).bool()
-    return pack_bits(bits.reshape(*bits.shape[:-1], conv.groups, conv.group_channels))
-
-
-def _geometry(
-    x_QBHWP: Tensor,
-    w_RNhwP: Tensor,
-    x_channels: int,
-    w_channels: int,
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair,
-    groups: int,
-) -> Conv2dGeometry:
-    if x_QBHWP.dim() != 5 or w_RNhwP.dim() != 5:
-        raise ValueError(
-            "`x` must be [B, H, W, words] and `weight` [N, kh, kw, words] (of each plane), "
-            f"but got {tuple(x_QBHWP.shape[1:])} and {tuple(w_RNhwP.shape[1:])}."
-        )
-    _require_same_device("x", x_QBHWP, "weight", w_RNhwP)
-    _, batch, height, width, _ = x_QBHWP.shape
-    _, outputs, kernel_height, kernel_width, _ = w_RNhwP.shape
-    conv = Conv2dGeometry.of(
-        image=(batch, height, width, x_channels),
-        weight=(outputs, kernel_height, kernel_width, w_channels),
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-    )
-    require_clear_padding("x", x_QBHWP, x_channels)
-    require_clear_padding("weight", w_RNhwP, w_channels)
-    return conv
-
-
-def _require_matrices(a_MP: Tensor, b_NP: Tensor, k: int) -> None:
-    require_int("k", k, 1)
-    for name, words in (("a", a_MP), ("b", b_NP)):
-        if require_words(name, words, k).dim() != 2:
-            raise ValueError(
-                f"`{name}` must be a matrix [rows, words], but got shape {tuple(words.shape)}."
-            )
-    _require_same_device("a", a_MP, "b", b_NP)
-    if a_MP.shape[0] * b_NP.shape[0] > MAX_ELEMENTS:
-        raise ValueError(
-            f"`M * N <= {MAX_ELEMENTS}` must hold, but got ({a_MP.shape[0]}, {b_NP.shape[0]})."
-        )
-    require_clear_padding("a", a_MP, k)
-    require_clear_padding("b", b_NP, k)
-
-
-def _require_accumulator(a: CodeFormat, b: CodeFormat, k: int) -> None:
-    largest = k * max(-a.low, a.high) * max(-b.low, b.high)
-    if largest > MAX_ELEMENTS:
-        raise ValueError(
-            f"`K * max|a| * max|b| <= {MAX_ELEMENTS}` must hold, so that int32 holds every sum, "
-            f"but got {largest} (K={k}, {a}, {b})."
-        )
-
-
-def _require_same_device(a_name: str, a: Tensor, b_name: str, b: Tensor) -> None:
-    if a.device != b.device:
-        raise ValueError(
-            f"`{a_name}` and `{b_name}` must be on one device, but got {a.device} and {b.device}."
-        )

@@ -1,0 +1,70 @@
+/* Products of packed bits on a CPU.
+ *
+ * One entry, bf_product, computes popcounts of (window XOR weight) or (window AND weight) for every
+ * output position and every output channel, and finishes them in one of three ways. A convolution
+ * is given by the offsets of its taps inside a padded map; a matrix product is a convolution of one
+ * tap whose positions lie in one long row.
+ *
+ * Layout, as bitfront/kernels/layout.py draws it: 32 channels a word, least significant bit first,
+ * 1 for +1. Weights stand in panels of 32 outputs: [groups][ceil(N/G/32)][taps * words][32].
+ */
+#ifndef BITFRONT_NATIVE_H
+#define BITFRONT_NATIVE_H
+
+#include <stdint.h>
+
+#define BF_PANEL 32
+
+enum { BF_XOR = 0, BF_AND = 1 };
+
+/* value = alpha * popcount + beta[n]; what becomes of it: */
+enum {
+    BF_STORE = 0,  /* int32 out = value */
+    BF_ADD = 1,    /* int32 out += value */
+    BF_AFFINE = 2, /* float out = scale[n] * value + shift[n] */
+    BF_BITS = 3    /* bit n = (value >= threshold[n]) != flip[n] */
+};
+
+/* Instruction sets, slowest first. */
+enum { BF_PORTABLE = 0, BF_NEON = 1, BF_AVX2 = 2, BF_AVX512 = 3 };
+
+typedef struct {
+    const uint32_t *a;        /* first word of the padded map */
+    const uint32_t *weight;   /* panels */
+    void *out;                /* int32 or float [positions][outputs], or words [positions][out_words] */
+    const int64_t *taps;      /* words from a position's first word to each tap's */
+    const int32_t *beta;      /* [classes][groups][panels][32] */
+    const int32_t *row_class; /* [rows]: first class of an output row */
+    const int32_t *col_class; /* [cols]: what an output column adds to it */
+    const float *scale;       /* [groups][panels][32], BF_AFFINE */
+    const float *shift;
+    const int32_t *threshold; /* [groups][panels][32], BF_BITS */
+    const uint32_t *flip;     /* [groups][panels], a bit per channel, BF_BITS */
+    int64_t batch, rows, cols;                    /* output positions */
+    int64_t image_step, row_step, col_step;       /* words between positions' first words */
+    int64_t outputs;                              /* N of all groups */
+    int64_t out_words;                            /* words of an output position, BF_BITS */
+    int32_t groups, group_outputs, group_words;   /* group_words: words from a group's to the next */
+    int32_t tap_count, words;                     /* words of a tap */
+    int32_t op, finish, alpha;
+} bf_job;
+
+/* The best variant that this CPU runs and this build holds. */
+int bf_best_variant(void);
+
+/* Whether a variant can run here. */
+int bf_has_variant(int variant);
+
+/* Run a job. Returns 0, or -1 if the variant cannot run here or the job is malformed. */
+int bf_product(const bf_job *job, int variant);
+
+/* Bits of x >= 0 of float rows: words [rows][ceil(channels/32)], padding bits 0.
+ * Row i starts at x + i * row_step; channels are channel_step apart. out_step in words.
+ * Returns the number of NaN seen (a NaN has no sign). */
+int64_t bf_pack_float(const float *x, int64_t rows, int64_t channels, int64_t row_step,
+                      int64_t channel_step, uint32_t *out, int64_t out_step, int variant);
+
+/* Ones of each row of per_row words. */
+void bf_row_ones(const uint32_t *words, int64_t rows, int64_t per_row, int32_t *out);
+
+#endif

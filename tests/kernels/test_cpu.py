@@ -1,0 +1,286 @@
+"""The compiled kernels against the reference: equality on every variant that this CPU runs."""
+
+from collections.abc import Callable, Iterator
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given, settings
+from torch import Tensor
+
+from bitfront.kernels import (
+    BINARY,
+    CodeFormat,
+    Fill,
+    PackedBits,
+    PackedCodes,
+    cpu,
+    native_library,
+    pack,
+    pack_codes,
+    pack_nchw,
+    reference,
+)
+
+CHANNELS = [1, 31, 32, 33, 63, 127, 1000]
+FILLS: list[Fill] = [-1, 0, 1, "replicate"]
+VARIANTS = [*cpu.variants(), None]
+FORMATS = [
+    CodeFormat(bits=bits, coding=coding)
+    for bits, coding in (
+        (1, "symmetric"),
+        (2, "unsigned"),
+        (3, "signed"),
+        (2, "symmetric"),
+        (8, "unsigned"),
+    )
+]
+
+
+@pytest.fixture(autouse=True)
+def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fresh memory holds rubbish, so a value that a kernel forgets to write is seen."""
+    empty = torch.empty
+
+    def rubbish(*args: object, **kwargs: object) -> Tensor:
+        fresh = empty(*args, **kwargs)
+        if fresh.dtype == torch.int32:
+            fresh.fill_(0x0BADF00D)
+        elif fresh.dtype == torch.float32:
+            fresh.fill_(float("nan"))
+        return fresh
+
+    monkeypatch.setattr(torch, "empty", rubbish)
+
+
+@pytest.fixture(params=VARIANTS, ids=str)
+def variant(request: pytest.FixtureRequest) -> str | None:
+    return request.param
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def signs(*shape: int, seed: int = 0) -> PackedBits:
+    """Random signs, and rows of only one sign among them."""
+    x = torch.randn(shape, generator=generator(seed))
+    x[0] = -1.0
+    if shape[0] > 1:
+        x[1] = 1.0
+    return pack(x)
+
+
+def codes(shape: tuple[int, ...], format: CodeFormat, seed: int = 0) -> PackedCodes:
+    numbers = torch.randint(0, 2**format.bits, shape, generator=generator(seed))
+    return pack_codes(format.low + format.step * numbers, format)
+
+
+def test_this_build_has_the_compiled_library() -> None:
+    assert cpu.variants()[0] == "portable"
+    assert set(cpu.variants()) <= set(native_library.VARIANTS)
+
+
+@pytest.mark.parametrize("k", CHANNELS)
+@pytest.mark.parametrize(("m", "n"), [(1, 1), (1, 33), (31, 2), (9, 64)])
+def test_gemm_equals_the_reference(m: int, n: int, k: int, variant: str | None) -> None:
+    a, b = signs(m, k, seed=1), signs(n, k, seed=2)
+    result = cpu.gemm(a, cpu.prepare_weight(b), variant=variant)
+    assert torch.equal(result, reference.xnor_gemm(a.words, b.words, k))
+
+
+@pytest.mark.parametrize("x_format", FORMATS, ids=repr)
+@pytest.mark.parametrize("w_format", FORMATS, ids=repr)
+def test_bit_serial_gemm_equals_the_reference(
+    x_format: CodeFormat, w_format: CodeFormat, variant: str | None
+) -> None:
+    a, b = codes((5, 70), x_format, 1), codes((35, 70), w_format, 2)
+    result = cpu.gemm(a, cpu.prepare_weight(b), variant=variant)
+    assert torch.equal(result, reference.bitserial_gemm(a, b))
+
+
+@pytest.mark.parametrize("fill", FILLS)
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("kernel", "padding"), [(1, 0), (3, 0), (3, 1), (1, 1)])
+@pytest.mark.parametrize("channels", [1, 31, 32, 33, 127])
+def test_conv2d_equals_the_reference(
+    channels: int, kernel: int, padding: int, stride: int, fill: Fill, variant: str | None
+) -> None:
+    x = signs(2, 7, 9, channels, seed=3)
+    weight = signs(37, kernel, kernel, channels, seed=4)
+    arguments = {"stride": stride, "padding": padding, "fill": fill}
+    result = cpu.conv2d(x, cpu.prepare_weight(weight), variant=variant, **arguments)
+    assert torch.equal(result, reference.xnor_conv2d(x, weight, **arguments))
+
+
+@settings(deadline=None, max_examples=150)
+@given(data=st.data())
+def test_conv2d_on_any_geometry(data: st.DataObject) -> None:
+    draw = data.draw
+    groups = draw(st.integers(1, 4), label="groups")
+    channels = groups * draw(st.sampled_from([1, 5, 31, 32, 33, 64]), label="channels / groups")
+    outputs = groups * draw(st.sampled_from([1, 3, 31, 32, 40]), label="outputs / groups")
+    kernel = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+    dilation = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+    padding = (draw(st.integers(0, 3)), draw(st.integers(0, 3)))
+    stride = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+    height, width = (
+        draw(st.integers(max(1, d * (k - 1) + 1 - 2 * p), 11))
+        for d, k, p in zip(dilation, kernel, padding, strict=True)
+    )
+    x_format = draw(st.sampled_from(FORMATS), label="x")
+    w_format = draw(st.sampled_from(FORMATS), label="weight")
+    batch = draw(st.integers(1, 3))
+    x = codes((batch, height, width, channels), x_format, draw(st.integers(0, 99)))
+    weight = codes((outputs, *kernel, channels // groups), w_format, draw(st.integers(0, 99)))
+    fill = draw(st.sampled_from([0, x_format.low, x_format.high, "replicate"]), label="fill")
+    arguments = {"stride": stride, "padding": padding, "dilation": dilation, "fill": fill}
+    expected = reference.bitserial_conv2d(x, weight, groups=groups, **arguments)
+    prepared = cpu.prepare_weight(weight, groups)
+    chosen = draw(st.sampled_from(VARIANTS), label="variant")
+    threads = draw(st.sampled_from([1, 2, 3]), label="threads")
+    result = cpu.conv2d(x, prepared, variant=chosen, threads=threads, **arguments)
+    assert torch.equal(result, expected)
+    affine = cpu.Affine(
+        scale=torch.randn(outputs, generator=generator(5)),
+        shift=torch.randn(outputs, generator=generator(6)),
+    )
+    floats = cpu.conv2d(x, prepared, finish=affine, variant=chosen, threads=threads, **arguments)
+    assert torch.equal(floats, expected.float() * affine.scale + affine.shift)
+    threshold = cpu.Threshold(
+        threshold=expected.flatten(0, 2).float().mean(0).round().int(),
+        flip=torch.rand(outputs, generator=generator(7)) < 0.5,
+    )
+    bits = cpu.conv2d(x, prepared, finish=threshold, variant=chosen, threads=threads, **arguments)
+    wanted = (expected >= threshold.threshold) != threshold.flip
+    assert torch.equal(bits, pack_codes(wanted, CodeFormat(bits=1, coding="unsigned")).words[0])
+
+
+def test_bytes_do_not_overflow_in_a_long_row(variant: str | None) -> None:
+    """Every bit differs: the largest count that a partial sum can hold."""
+    k = 32 * 100 + 7
+    a, b = pack(torch.ones(2, k)), pack(-torch.ones(40, k))
+    result = cpu.gemm(a, cpu.prepare_weight(b), variant=variant)
+    assert torch.equal(result, torch.full((2, 40), -k, dtype=torch.int32))
+
+
+def test_without_the_library_the_reference_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, weight = signs(2, 5, 5, 40), signs(33, 3, 3, 20, seed=1)
+    weight = PackedBits(words=weight.words, channels=20, popcount=weight.popcount)
+    prepared = cpu.prepare_weight(signs(34, 3, 3, 20, seed=1), groups=2)
+    affine = cpu.Affine(scale=torch.full((34,), 0.5), shift=torch.ones(34))
+    with_library = cpu.conv2d(x, prepared, padding=1, finish=affine)
+    monkeypatch.setattr(cpu, "load", lambda: None)
+    assert torch.equal(cpu.conv2d(x, prepared, padding=1, finish=affine), with_library)
+    assert cpu.variants() == ()
+
+
+def test_a_missing_library_is_named_once_in_a_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(native_library, "EXTENSION_SUFFIXES", [".not-built"])
+    native_library.load.cache_clear()
+    try:
+        with pytest.warns(RuntimeWarning, match="without its compiled CPU kernels"):
+            assert native_library.load() is None
+    finally:
+        native_library.load.cache_clear()
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+@pytest.mark.parametrize(
+    "layout",
+    [
+        lambda x: x,
+        lambda x: x.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1),
+        lambda x: x.repeat(1, 2, 1, 1)[:, ::2],
+        lambda x: x.expand(2, *x.shape[1:]) if x.shape[0] == 1 else x,
+    ],
+    ids=["contiguous", "nchw", "every other row", "expanded"],
+)
+def test_pack_equals_the_reference(
+    layout: Callable[[Tensor], Tensor], channels: int, variant: str | None
+) -> None:
+    x = torch.randn(2, 3, 4, channels, generator=generator())
+    x[0, 0, 0] = 0.0
+    x[0, 0, 1] = -0.0
+    x[1, 0, 0, 0] = float("inf")
+    x[1, 0, 1, 0] = float("-inf")
+    x = layout(x)
+    packed, expected = cpu.pack(x, variant=variant), pack(x)
+    assert torch.equal(packed.words, expected.words)
+    assert torch.equal(packed.popcount, expected.popcount)
+
+
+@pytest.mark.parametrize("channels", [1, 33, 64])
+def test_pack_nchw_equals_the_reference(channels: int) -> None:
+    x = torch.randn(2, channels, 3, 5, generator=generator())
+    assert torch.equal(cpu.pack_nchw(x).words, pack_nchw(x).words)
+
+
+@pytest.mark.parametrize("position", [0, 15, 16, 31, 32, 39])
+def test_pack_refuses_a_nan_wherever_it_is(position: int, variant: str | None) -> None:
+    x = torch.zeros(3, 40)
+    x[1, position] = float("nan")
+    with pytest.raises(ValueError, match="NaN"):
+        cpu.pack(x, variant=variant)
+
+
+def refusals() -> Iterator[tuple[str, Callable[[], object], type[Exception], str]]:
+    x, weight = signs(2, 5, 5, 40), cpu.prepare_weight(signs(8, 3, 3, 40))
+    row, matrix = signs(4, 40), cpu.prepare_weight(signs(8, 40))
+    dirty = PackedBits(words=row.words | (1 << 20), channels=40, popcount=row.popcount)
+    huge = CodeFormat(bits=8, coding="unsigned")
+    short = cpu.Affine(scale=torch.ones(7), shift=torch.ones(7))
+    doubles = cpu.Affine(scale=torch.ones(8).double(), shift=torch.ones(8))
+    yield "tensor", lambda: cpu.gemm(row.words, matrix), TypeError, "PackedCodes"
+    yield "weight", lambda: cpu.gemm(row, row), TypeError, "CpuWeight"
+    yield "axes", lambda: cpu.gemm(x, matrix), ValueError, "rows, words"
+    yield "map", lambda: cpu.conv2d(row, weight), ValueError, r"\[B, H, W, words\]"
+    yield "channels", lambda: cpu.gemm(signs(4, 41), matrix), ValueError, "weight channels"
+    yield "padding bits", lambda: cpu.gemm(dirty, matrix), ValueError, "must have 0 in bits"
+    yield "window", lambda: cpu.conv2d(x, weight, dilation=9), ValueError, "dilation"
+    yield "fill", lambda: cpu.conv2d(x, weight, fill=3), ValueError, "fill"
+    yield "variant", lambda: cpu.gemm(row, matrix, variant="mmx"), ValueError, "variant"
+    yield "threads", lambda: cpu.gemm(row, matrix, threads=0), ValueError, "threads"
+    yield "finish", lambda: cpu.gemm(row, matrix, finish=short), ValueError, r"\[8\]"
+    yield "dtype", lambda: cpu.gemm(row, matrix, finish=doubles), ValueError, "float32"
+    yield "groups", lambda: cpu.prepare_weight(signs(8, 3, 3, 40), 3), ValueError, "groups"
+    yield (
+        "accumulator",
+        lambda: cpu.gemm(codes((1, 40_000), huge), cpu.prepare_weight(codes((1, 40_000), huge, 1))),
+        ValueError,
+        "int32 holds",
+    )
+
+
+@pytest.mark.parametrize("case", list(refusals()), ids=lambda case: case[0])
+def test_wrong_operands_are_refused(
+    case: tuple[str, Callable[[], object], type[Exception], str],
+) -> None:
+    _, call, error, text = case
+    with pytest.raises(error, match=text):
+        call()
+
+
+def test_threads_share_a_matrix_product() -> None:
+    a, b = signs(50, 96), signs(40, 96, seed=1)
+    weight = cpu.prepare_weight(b)
+    whole = cpu.gemm(a, weight)
+    for threads in (2, 3, 64):
+        assert torch.equal(cpu.gemm(a, weight, threads=threads), whole)
+
+
+def test_strided_words_are_read_as_they_are() -> None:
+    packed = signs(10, 70)
+    every_other = PackedBits(words=packed.words[::2], channels=70, popcount=packed.popcount[::2])
+    weight = signs(33, 70, seed=1)
+    result = cpu.gemm(every_other, cpu.prepare_weight(weight))
+    assert torch.equal(result, reference.xnor_gemm(every_other.words, weight.words, 70))
+
+
+def test_one_bit_symmetric_codes_are_signs() -> None:
+    x, w = codes((4, 66), BINARY), codes((34, 66), BINARY, 1)
+    as_bits = PackedBits(words=x.words[0], channels=66, popcount=x.popcount[0])
+    weight = cpu.prepare_weight(w)
+    assert torch.equal(cpu.gemm(x, weight), cpu.gemm(as_bits, weight))
