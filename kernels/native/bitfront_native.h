@@ -31,7 +31,7 @@ enum { BF_PORTABLE = 0, BF_NEON = 1, BF_AVX2 = 2, BF_AVX512 = 3 };
 typedef struct {
     const uint32_t *a;        /* first word of the padded map */
     const uint32_t *weight;   /* panels */
-    void *out;                /* int32 or float [positions][outputs], or words [positions][out_words] */
+    void *out;                /* int32, float or words of the first position, all 4 bytes wide */
     const int64_t *taps;      /* words from a position's first word to each tap's */
     const int32_t *beta;      /* [classes][groups][panels][32] */
     const int32_t *row_class; /* [rows]: first class of an output row */
@@ -42,8 +42,7 @@ typedef struct {
     const uint32_t *flip;     /* [groups][panels], a bit per channel, BF_BITS */
     int64_t batch, rows, cols;                    /* output positions */
     int64_t image_step, row_step, col_step;       /* words between positions' first words */
-    int64_t outputs;                              /* N of all groups */
-    int64_t out_words;                            /* words of an output position, BF_BITS */
+    int64_t out_image, out_row, out_col;          /* elements of out between positions */
     int32_t groups, group_outputs, group_words;   /* group_words: words from a group's to the next */
     int32_t tap_count, words;                     /* words of a tap */
     int32_t op, finish, alpha;

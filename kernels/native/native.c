@@ -41,7 +41,7 @@ BF_INLINE int32_t value_of(const bf_job *job, uint32_t count, int32_t beta) {
 }
 
 /* Finish 32 popcounts of one position without vector instructions of our own. */
-BF_INLINE void finish(const bf_job *job, const bf_span *span, int64_t position, int64_t col,
+BF_INLINE void finish(const bf_job *job, const bf_span *span, int64_t at, int64_t col,
                       const uint32_t *counts) {
     const int32_t *beta = beta_of(job, span, col);
     const int32_t count = span->count;
@@ -54,19 +54,19 @@ BF_INLINE void finish(const bf_job *job, const bf_span *span, int64_t position, 
         }
         word ^= job->flip[span->panel];
         if (count < BF_PANEL) word &= (1u << count) - 1;
-        ((uint32_t *)job->out)[position * job->out_words + span->first / BF_PANEL] = word;
+        ((uint32_t *)job->out)[at + span->first / BF_PANEL] = word;
         return;
     }
     if (job->finish == BF_AFFINE) {
         const float *scale = job->scale + span->panel * BF_PANEL;
         const float *shift = job->shift + span->panel * BF_PANEL;
-        float *out = (float *)job->out + position * job->outputs + span->first;
+        float *out = (float *)job->out + at + span->first;
         for (int n = 0; n < count; n++) {
             out[n] = scale[n] * (float)value_of(job, counts[n], beta[n]) + shift[n];
         }
         return;
     }
-    int32_t *out = (int32_t *)job->out + position * job->outputs + span->first;
+    int32_t *out = (int32_t *)job->out + at + span->first;
     if (job->finish == BF_ADD) {
         for (int n = 0; n < count; n++)
             out[n] = (int32_t)((uint32_t)out[n] + (uint32_t)value_of(job, counts[n], beta[n]));
@@ -88,7 +88,7 @@ BF_INLINE uint32_t ones_of(uint32_t x) {
 #define BF_TARGET
 #define BF_TILE 1
 static void portable_tile(const bf_job *job, const bf_span *span, const uint32_t *a,
-                          int64_t position, int64_t col, int pixels) {
+                          int64_t at, int64_t col, int pixels) {
     (void)pixels;
     uint32_t counts[BF_PANEL] = {0};
     const uint32_t *weight = span->weight;
@@ -103,7 +103,7 @@ static void portable_tile(const bf_job *job, const bf_span *span, const uint32_t
             weight += BF_PANEL;
         }
     }
-    finish(job, span, position, col, counts);
+    finish(job, span, at, col, counts);
 }
 #include "drive.inc"
 #undef BF_NAME
@@ -118,7 +118,7 @@ static void portable_tile(const bf_job *job, const bf_span *span, const uint32_t
 #define BF_TARGET BF_512
 #define BF_TILE 8
 
-BF_512 BF_INLINE void avx512_finish(const bf_job *job, const bf_span *span, int64_t position,
+BF_512 BF_INLINE void avx512_finish(const bf_job *job, const bf_span *span, int64_t at,
                                     int64_t col, __m512i low, __m512i high) {
     const int32_t *beta = beta_of(job, span, col);
     const __m512i alpha = _mm512_set1_epi32(job->alpha);
@@ -130,11 +130,11 @@ BF_512 BF_INLINE void avx512_finish(const bf_job *job, const bf_span *span, int6
         const __mmask16 l = _mm512_cmpge_epi32_mask(low, _mm512_loadu_si512(threshold));
         const __mmask16 h = _mm512_cmpge_epi32_mask(high, _mm512_loadu_si512(threshold + 16));
         const uint32_t word = ((uint32_t)l | (uint32_t)h << 16) ^ job->flip[span->panel];
-        ((uint32_t *)job->out)[position * job->out_words + span->first / BF_PANEL] = word & all;
+        ((uint32_t *)job->out)[at + span->first / BF_PANEL] = word & all;
         return;
     }
     const __mmask16 keep_low = (__mmask16)all, keep_high = (__mmask16)(all >> 16);
-    int32_t *out = (int32_t *)job->out + position * job->outputs + span->first;
+    int32_t *out = (int32_t *)job->out + at + span->first;
     if (job->finish == BF_AFFINE) {
         const float *scale = job->scale + span->panel * BF_PANEL;
         const float *shift = job->shift + span->panel * BF_PANEL;
@@ -157,7 +157,7 @@ BF_512 BF_INLINE void avx512_finish(const bf_job *job, const bf_span *span, int6
 }
 
 BF_512 BF_INLINE void avx512_pixels(const bf_job *job, const bf_span *span, const uint32_t *a,
-                                    int64_t position, int64_t col, const int pixels, const int op) {
+                                    int64_t at, int64_t col, const int pixels, const int op) {
     __m512i low[BF_TILE], high[BF_TILE];
 #pragma GCC unroll 8
     for (int r = 0; r < pixels; r++) low[r] = high[r] = _mm512_setzero_si512();
@@ -182,17 +182,17 @@ BF_512 BF_INLINE void avx512_pixels(const bf_job *job, const bf_span *span, cons
     }
 #pragma GCC unroll 8
     for (int r = 0; r < pixels; r++)
-        avx512_finish(job, span, position + r, col + r, low[r], high[r]);
+        avx512_finish(job, span, at + r * job->out_col, col + r, low[r], high[r]);
 }
 
 BF_512 static void avx512_tile(const bf_job *job, const bf_span *span, const uint32_t *a,
-                               int64_t position, int64_t col, int pixels) {
+                               int64_t at, int64_t col, int pixels) {
 #define BF_CASE(r)                                                                        \
     case r:                                                                               \
         if (job->op == BF_XOR)                                                            \
-            avx512_pixels(job, span, a, position, col, r, BF_XOR);                        \
+            avx512_pixels(job, span, a, at, col, r, BF_XOR);                        \
         else                                                                              \
-            avx512_pixels(job, span, a, position, col, r, BF_AND);                        \
+            avx512_pixels(job, span, a, at, col, r, BF_AND);                        \
         break;
     switch (pixels) {
         BF_CASE(1) BF_CASE(2) BF_CASE(3) BF_CASE(4) BF_CASE(5) BF_CASE(6) BF_CASE(7) BF_CASE(8)
@@ -213,7 +213,7 @@ BF_512 static void avx512_tile(const bf_job *job, const bf_span *span, const uin
 #define BF_BYTES_FULL 31 /* a byte grows by at most 8 a word: 31 * 8 < 256 */
 
 BF_256 BF_INLINE void avx2_pixels(const bf_job *job, const bf_span *span, const uint32_t *a,
-                                  int64_t position, int64_t col, const int pixels, const int op) {
+                                  int64_t at, int64_t col, const int pixels, const int op) {
     const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1,
                                            2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
     const __m256i nibble = _mm256_set1_epi8(15);
@@ -261,17 +261,17 @@ BF_256 BF_INLINE void avx2_pixels(const bf_job *job, const bf_span *span, const 
             }
         }
     }
-    for (int r = 0; r < pixels; r++) finish(job, span, position + r, col + r, counts[r]);
+    for (int r = 0; r < pixels; r++) finish(job, span, at + r * job->out_col, col + r, counts[r]);
 }
 
 BF_256 static void avx2_tile(const bf_job *job, const bf_span *span, const uint32_t *a,
-                             int64_t position, int64_t col, int pixels) {
+                             int64_t at, int64_t col, int pixels) {
     if (job->op == BF_XOR) {
-        if (pixels == 2) avx2_pixels(job, span, a, position, col, 2, BF_XOR);
-        else avx2_pixels(job, span, a, position, col, 1, BF_XOR);
+        if (pixels == 2) avx2_pixels(job, span, a, at, col, 2, BF_XOR);
+        else avx2_pixels(job, span, a, at, col, 1, BF_XOR);
     } else {
-        if (pixels == 2) avx2_pixels(job, span, a, position, col, 2, BF_AND);
-        else avx2_pixels(job, span, a, position, col, 1, BF_AND);
+        if (pixels == 2) avx2_pixels(job, span, a, at, col, 2, BF_AND);
+        else avx2_pixels(job, span, a, at, col, 1, BF_AND);
     }
 }
 #include "drive.inc"
@@ -289,7 +289,7 @@ BF_256 static void avx2_tile(const bf_job *job, const bf_span *span, const uint3
 #define BF_BYTES_FULL 31
 
 BF_INLINE void neon_pixels(const bf_job *job, const bf_span *span, const uint32_t *a,
-                           int64_t position, int64_t col, const int pixels, const int op) {
+                           int64_t at, int64_t col, const int pixels, const int op) {
     uint8x16_t bytes[BF_TILE][8];
     uint32_t counts[BF_TILE][BF_PANEL];
     for (int r = 0; r < pixels; r++)
@@ -322,13 +322,13 @@ BF_INLINE void neon_pixels(const bf_job *job, const bf_span *span, const uint32_
             }
         }
     }
-    for (int r = 0; r < pixels; r++) finish(job, span, position + r, col + r, counts[r]);
+    for (int r = 0; r < pixels; r++) finish(job, span, at + r * job->out_col, col + r, counts[r]);
 }
 
-static void neon_tile(const bf_job *job, const bf_span *span, const uint32_t *a, int64_t position,
+static void neon_tile(const bf_job *job, const bf_span *span, const uint32_t *a, int64_t at,
                       int64_t col, int pixels) {
-    if (job->op == BF_XOR) neon_pixels(job, span, a, position, col, pixels, BF_XOR);
-    else neon_pixels(job, span, a, position, col, pixels, BF_AND);
+    if (job->op == BF_XOR) neon_pixels(job, span, a, at, col, pixels, BF_XOR);
+    else neon_pixels(job, span, a, at, col, pixels, BF_AND);
 }
 #include "drive.inc"
 #undef BF_NAME

@@ -11,6 +11,7 @@ from torch import Tensor
 from bitfront.kernels import (
     BINARY,
     CodeFormat,
+    Conv2dGeometry,
     Fill,
     PackedBits,
     PackedCodes,
@@ -21,6 +22,7 @@ from bitfront.kernels import (
     pack_nchw,
     reference,
 )
+from bitfront.kernels.cpu import conv, packer, product
 
 CHANNELS = [1, 31, 32, 33, 63, 127, 1000]
 FILLS: list[Fill] = [-1, 0, 1, "replicate"]
@@ -170,7 +172,8 @@ def test_without_the_library_the_reference_computes(monkeypatch: pytest.MonkeyPa
     prepared = cpu.prepare_weight(signs(34, 3, 3, 20, seed=1), groups=2)
     affine = cpu.Affine(scale=torch.full((34,), 0.5), shift=torch.ones(34))
     with_library = cpu.conv2d(x, prepared, padding=1, finish=affine)
-    monkeypatch.setattr(cpu, "load", lambda: None)
+    for module in (conv, product, packer):
+        monkeypatch.setattr(module, "load", lambda: None)
     assert torch.equal(cpu.conv2d(x, prepared, padding=1, finish=affine), with_library)
     assert cpu.variants() == ()
 
@@ -252,6 +255,23 @@ def refusals() -> Iterator[tuple[str, Callable[[], object], type[Exception], str
         ValueError,
         "int32 holds",
     )
+
+
+def test_a_prepared_product_refuses_other_maps_and_other_geometry() -> None:
+    weight = cpu.prepare_weight(signs(8, 3, 3, 40))
+    geometry = Conv2dGeometry.of(image=(1, 5, 5, 40), weight=(8, 3, 3, 40))
+    product = cpu.prepare_product(geometry, BINARY, weight)
+    assert product is not None
+    for words in (
+        torch.zeros(1, 1, 5, 4, 2, dtype=torch.int32),
+        torch.zeros(1, 1, 5, 5, 1, dtype=torch.int32),
+        torch.zeros(1, 1, 5, 5, 2, dtype=torch.int64),
+    ):
+        with pytest.raises(ValueError, match="words"):
+            product(words)
+    other = Conv2dGeometry.of(image=(1, 5, 5, 40), weight=(9, 3, 3, 40))
+    with pytest.raises(ValueError, match="weight"):
+        cpu.prepare_product(other, BINARY, weight)
 
 
 @pytest.mark.parametrize("case", list(refusals()), ids=lambda case: case[0])

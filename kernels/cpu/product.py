@@ -1,0 +1,276 @@
+"""A prepared product: all that can be computed before the maps are there."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bitfront.kernels.cpu.finish import (
+    Affine,
+    Finish,
+    Threshold,
+    by_output,
+    check_finish,
+    finished,
+)
+from bitfront.kernels.cpu.threads import shares, workers
+from bitfront.kernels.cpu.weight import CpuWeight
+from bitfront.kernels.geometry import Conv2dGeometry, Fill
+from bitfront.kernels.layout import WORD_BITS, CodeFormat, require_int, require_type, word_count
+from bitfront.kernels.native_library import (
+    ADD,
+    AFFINE,
+    AND,
+    BITS,
+    PANEL,
+    STORE,
+    XOR,
+    Job,
+    NativeLibrary,
+    load,
+)
+from bitfront.kernels.operands import fill_words, regroup, require_accumulator, taps
+
+
+def prepare_product(
+    conv: Conv2dGeometry,
+    x_format: CodeFormat,
+    weight: CpuWeight,
+    *,
+    fill: Fill = 0,
+    finish: Finish | None = None,
+    variant: str | None = None,
+    threads: int = 1,
+) -> Product | None:
+    """Prepare a convolution for maps of one size.
+
+    Args:
+        conv: Its geometry.
+        x_format: What the bits of the maps are worth.
+        weight: Of that geometry.
+        fill: 0, a value of `x_format`, or "replicate".
+        finish: What becomes of the sums; None leaves them.
+        variant: Instruction set, one of `variants`; None takes the fastest.
+        threads: Threads that share a product.
+
+    Returns:
+        A callable from words [Q, B, H, W, P] to the result; None without the compiled library.
+
+    Raises:
+        TypeError: If an argument has another type.
+        ValueError: If an argument does not fit, or a sum may pass 2^31 - 1.
+    """
+    require_type("weight", weight, CpuWeight)
+    require_int("threads", threads, 1, 1024)
+    fits = (conv.outputs, *conv.kernel, conv.group_channels, conv.groups)
+    if (*weight.words.shape[1:4], weight.source.channels, weight.groups) != fits:
+        raise ValueError(
+            "`weight` must have the outputs, kernel, channels and groups of the geometry, "
+            f"{fits}, but has "
+            f"{(*weight.words.shape[1:4], weight.source.channels, weight.groups)}."
+        )
+    require_accumulator(x_format, weight.format, conv.dot_length)
+    check_finish(finish, conv)
+    library = load()
+    if library is None:
+        # the reference refuses a wrong fill itself
+        return None
+    if variant is not None and variant not in library.variants:
+        raise ValueError(
+            f"`variant` must be one of {', '.join(library.variants)} on this CPU, but got "
+            f"{variant!r}."
+        )
+    chosen = variant or library.variants[-1]
+    return Product(library, conv, x_format, weight, fill, finish, chosen, threads)
+
+
+class Product:
+    """A convolution that is ready to run on maps of one size; made by `prepare_product`.
+
+    It keeps its padded map between calls, so one object serves one thread at a time.
+
+    Attributes:
+        conv: Its geometry.
+        finish: What becomes of the sums.
+    """
+
+    def __init__(
+        self,
+        library: NativeLibrary,
+        conv: Conv2dGeometry,
+        x_format: CodeFormat,
+        weight: CpuWeight,
+        fill: Fill,
+        finish: Finish | None,
+        variant: str,
+        threads: int,
+    ) -> None:
+        self.conv = conv
+        self.finish = finish
+        self._library = library
+        self._x_format = x_format
+        self._weight = weight
+        self._variant = variant
+        self._threads = threads
+        self._fill_QP = fill_words(conv, x_format, fill, weight.words.device)
+        self._share_words = word_count(conv.group_channels)
+        self._regroups = conv.groups > 1 and conv.group_channels % WORD_BITS > 0
+        self._pixel = self._share_words * conv.groups if conv.groups > 1 else self._share_words
+        self._width = conv.width + 2 * conv.padding[1]
+        self._beta, self._row_class, self._col_class = self._constants(fill)
+        self._nothing = torch.zeros_like(self._beta)
+        self._taps = self._tap_offsets()
+        single = x_format.bits == weight.format.bits == 1
+        whole = conv.groups == 1 or conv.group_outputs % PANEL == 0
+        fuses = finish is not None and single and (whole or isinstance(finish, Affine))
+        self._fused = finish if fuses else None
+        self._finish_constants = by_output(self._fused, conv.groups)
+        self._border: Tensor | None = None
+
+    def __call__(self, words: Tensor) -> Tensor:
+        """The finished result of words [Q, B, H, W, P].
+
+        Raises:
+            ValueError: If the words have another shape, dtype or device.
+        """
+        conv = self.conv
+        row = word_count(conv.channels)
+        shape = (self._x_format.bits, conv.batch, conv.height, conv.width, row)
+        if words.shape != shape or words.dtype != torch.int32 or words.device.type != "cpu":
+            raise ValueError(
+                f"`words` must be torch.int32 {list(shape)} on the CPU, but got {words.dtype} "
+                f"{list(words.shape)} on {words.device}."
+            )
+        out = self._out()
+        x = self._padded(words)
+        first = True
+        w_symmetric = self._weight.format.coding == "symmetric"
+        x_symmetric = self._x_format.coding == "symmetric"
+        for i, x_scale in enumerate(plane_scales(self._x_format)):
+            for j, w_scale in enumerate(plane_scales(self._weight.format)):
+                job = self._job(x[i], self._weight.panels[j], out)
+                job.beta = (self._beta if first else self._nothing).data_ptr()
+                job.op = XOR if w_symmetric else AND
+                job.alpha = x_scale * w_scale * (2 if x_symmetric else 1)
+                if w_symmetric:
+                    job.alpha = -job.alpha
+                job.finish = STORE if first else ADD
+                if isinstance(self._fused, Threshold):
+                    job.finish = BITS
+                    job.threshold, job.flip = (t.data_ptr() for t in self._finish_constants)
+                elif isinstance(self._fused, Affine):
+                    job.finish = AFFINE
+                    job.scale, job.shift = (t.data_ptr() for t in self._finish_constants)
+                self._run(job)
+                first = False
+        out = out.reshape(conv.batch, conv.out_height, conv.out_width, -1)
+        return out if self._fused is self.finish else finished(out, self.finish)
+
+    def _out(self) -> Tensor:
+        conv = self.conv
+        positions = (conv.batch, conv.out_height, conv.out_width)
+        if isinstance(self._fused, Threshold):
+            return torch.empty(*positions, word_count(conv.outputs), dtype=torch.int32)
+        dtype = torch.float32 if isinstance(self._fused, Affine) else torch.int32
+        return torch.empty(*positions, conv.outputs, dtype=dtype)
+
+    def _padded(self, words: Tensor) -> Tensor:
+        """int32 [Q, B, H', W', G * P]: the words of each group side by side, with the border."""
+        conv = self.conv
+        if self._regroups:
+            words = regroup(words, conv).flatten(-2)
+        (down, right), (height, width) = conv.padding, (conv.height, conv.width)
+        if not (down or right):
+            return words.contiguous()
+        if self._fill_QP is None:
+            rows = torch.arange(-down, height + down).clamp(0, height - 1)
+            columns = torch.arange(-right, width + right).clamp(0, width - 1)
+            return words[:, :, rows[:, None], columns].contiguous()
+        if self._border is None:
+            shape = (*words.shape[:2], height + 2 * down, self._width, self._pixel)
+            self._border = torch.empty(shape, dtype=torch.int32)
+            self._border[:] = self._fill_QP.repeat(1, conv.groups)[:, None, None, None]
+        self._border[:, :, down : down + height, right : right + width] = words
+        return self._border
+
+    def _constants(self, fill: Fill) -> tuple[Tensor, Tensor, Tensor]:
+        """The constant of each output by class of position, and the classes of rows and columns.
+
+        Positions differ where taps lie outside and a zero was filled with another value.
+        """
+        conv, weight, x_format = self.conv, self._weight, self._x_format
+        ones = weight.ones
+        constant = torch.zeros(ones.shape[1:], dtype=torch.int32)
+        for x_scale in plane_scales(x_format):
+            for j, w_scale in enumerate(plane_scales(weight.format)):
+                scale = x_scale * w_scale
+                if weight.format.coding == "symmetric":
+                    both = x_format.coding == "symmetric"
+                    constant += scale * (conv.dot_length if both else ones[j])
+                elif x_format.coding == "symmetric":
+                    constant -= scale * ones[j]
+        if fill != 0 or x_format.is_value(0) or not any(conv.padding):
+            sizes = (conv.out_height, conv.out_width)
+            row_class, col_class = (torch.zeros(n, dtype=torch.int32) for n in sizes)
+            return constant[None].contiguous(), row_class, col_class
+        outside = [~taps(conv, axis, weight.words.device)[1] for axis in (0, 1)]
+        rows, row_class = torch.unique(outside[0], dim=0, return_inverse=True)
+        columns, col_class = torch.unique(outside[1], dim=0, return_inverse=True)
+        # [row class, column class, T]: taps that lie outside
+        missing = (rows[:, None, :, None] | columns[None, :, None, :]).flatten(2).flatten(0, 1)
+        correction = torch.einsum("ct,tgfl->cgfl", missing.int(), weight.tap_sums)
+        beta = constant - x_format.offset * correction
+        return (
+            beta.to(torch.int32).contiguous(),
+            (row_class * len(columns)).to(torch.int32),
+            col_class.to(torch.int32),
+        )
+
+    def _tap_offsets(self) -> Tensor:
+        """int64 [T]: words from a position's first word to each tap's."""
+        conv = self.conv
+        rows = torch.arange(conv.kernel[0]) * (conv.dilation[0] * self._width * self._pixel)
+        columns = torch.arange(conv.kernel[1]) * (conv.dilation[1] * self._pixel)
+        return (rows[:, None] + columns).flatten().contiguous()
+
+    def _job(self, x: Tensor, panels: Tensor, out: Tensor) -> Job:
+        conv = self.conv
+        return Job(
+            a=x.data_ptr(),
+            weight=panels.data_ptr(),
+            out=out.data_ptr(),
+            taps=self._taps.data_ptr(),
+            row_class=self._row_class.data_ptr(),
+            col_class=self._col_class.data_ptr(),
+            batch=conv.batch,
+            rows=conv.out_height,
+            cols=conv.out_width,
+            image_step=x.stride(0),
+            row_step=conv.stride[0] * self._width * self._pixel,
+            col_step=conv.stride[1] * self._pixel,
+            out_image=out.stride(0),
+            out_row=out.stride(1),
+            out_col=out.stride(2),
+            groups=conv.groups,
+            group_outputs=conv.group_outputs,
+            group_words=self._share_words,
+            tap_count=conv.taps,
+            words=self._share_words,
+        )
+
+    def _run(self, job: Job) -> None:
+        if self._threads == 1:
+            self._library.product(job, self._variant)
+            return
+        pool = workers(self._threads)
+        product, variant = self._library.product, self._variant
+        jobs = list(shares(job, self._threads))
+        for done in [pool.submit(product, share, variant) for share in jobs]:
+            done.result()
+
+
+def plane_scales(format: CodeFormat) -> tuple[int, ...]:
+    """What a plane's -1 and +1 (symmetric) or its 1 (else) are worth."""
+    if format.coding == "symmetric":
+        return tuple(1 << q for q in range(format.bits))
+    return format.plane_values
