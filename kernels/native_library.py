@@ -95,6 +95,9 @@ class NativeLibrary:
         self._row_ones = library.bf_row_ones
         self._row_ones.argtypes = [POINTER(c_uint32), c_int64, c_int64, POINTER(c_int32)]
         self._row_ones.restype = None
+        self._peak = library.bf_peak
+        self._peak.argtypes = [c_int, c_int64]
+        self._peak.restype = c_int64
         self.variants = tuple(
             name for number, name in enumerate(VARIANTS) if library.bf_has_variant(number)
         )
@@ -138,6 +141,14 @@ class NativeLibrary:
             VARIANTS.index(variant),
         )
         return bool(nan)
+
+    def peak(self, variant: str, rounds: int) -> int:
+        """Run XOR, popcount and add on registers alone.
+
+        Returns:
+            The products of bits that were computed; with the time it took, the popcount limit.
+        """
+        return int(self._peak(VARIANTS.index(variant), rounds))
 
     def row_ones(self, words: int, rows: int, per_row: int, out: int) -> None:
         """Count the ones of each row of words at address ``words`` to int32 at ``out``."""

@@ -13,7 +13,7 @@ from bitfront.kernels.cpu.finish import (
     check_finish,
     finished,
 )
-from bitfront.kernels.cpu.threads import shares, workers
+from bitfront.kernels.cpu.threads import WORD_BYTES, shares, workers
 from bitfront.kernels.cpu.weight import CpuWeight
 from bitfront.kernels.geometry import Conv2dGeometry, Fill
 from bitfront.kernels.layout import WORD_BITS, CodeFormat, require_int, require_type, word_count
@@ -126,6 +126,7 @@ class Product:
         self._fused = finish if fuses else None
         self._finish_constants = by_output(self._fused, conv.groups)
         self._border: Tensor | None = None
+        self._jobs = self._prepared()
 
     def __call__(self, words: Tensor) -> Tensor:
         """The finished result of words [Q, B, H, W, P].
@@ -143,27 +144,11 @@ class Product:
             )
         out = self._out()
         x = self._padded(words)
-        first = True
-        w_symmetric = self._weight.format.coding == "symmetric"
-        x_symmetric = self._x_format.coding == "symmetric"
-        for i, x_scale in enumerate(plane_scales(self._x_format)):
-            for j, w_scale in enumerate(plane_scales(self._weight.format)):
-                job = self._job(x[i], self._weight.panels[j], out)
-                job.beta = (self._beta if first else self._nothing).data_ptr()
-                job.op = XOR if w_symmetric else AND
-                job.alpha = x_scale * w_scale * (2 if x_symmetric else 1)
-                if w_symmetric:
-                    job.alpha = -job.alpha
-                job.finish = STORE if first else ADD
-                if isinstance(self._fused, Threshold):
-                    job.finish = BITS
-                    job.threshold, job.flip = (t.data_ptr() for t in self._finish_constants)
-                elif isinstance(self._fused, Affine):
-                    job.finish = AFFINE
-                    job.scale, job.shift = (t.data_ptr() for t in self._finish_constants)
-                self._run(job)
-                first = False
-        out = out.reshape(conv.batch, conv.out_height, conv.out_width, -1)
+        plane_bytes = x.stride(0) * WORD_BYTES
+        for plane, job in self._jobs:
+            job.a = x.data_ptr() + plane * plane_bytes
+            job.out = out.data_ptr()
+            self._run(job)
         return out if self._fused is self.finish else finished(out, self.finish)
 
     def _out(self) -> Tensor:
@@ -233,24 +218,46 @@ class Product:
         columns = torch.arange(conv.kernel[1]) * (conv.dilation[1] * self._pixel)
         return (rows[:, None] + columns).flatten().contiguous()
 
-    def _job(self, x: Tensor, panels: Tensor, out: Tensor) -> Job:
+    def _prepared(self) -> list[tuple[int, Job]]:
+        """One job for each pair of planes, and the plane of the map that it reads."""
+        w_symmetric = self._weight.format.coding == "symmetric"
+        x_symmetric = self._x_format.coding == "symmetric"
+        jobs: list[tuple[int, Job]] = []
+        for i, x_scale in enumerate(plane_scales(self._x_format)):
+            for j, w_scale in enumerate(plane_scales(self._weight.format)):
+                job = self._job(self._weight.panels[j])
+                job.beta = (self._nothing if jobs else self._beta).data_ptr()
+                job.op = XOR if w_symmetric else AND
+                job.alpha = x_scale * w_scale * (2 if x_symmetric else 1)
+                if w_symmetric:
+                    job.alpha = -job.alpha
+                job.finish = ADD if jobs else STORE
+                if isinstance(self._fused, Threshold):
+                    job.finish = BITS
+                    job.threshold, job.flip = (t.data_ptr() for t in self._finish_constants)
+                elif isinstance(self._fused, Affine):
+                    job.finish = AFFINE
+                    job.scale, job.shift = (t.data_ptr() for t in self._finish_constants)
+                jobs.append((i, job))
+        return jobs
+
+    def _job(self, panels: Tensor) -> Job:
         conv = self.conv
+        out = word_count(conv.outputs) if isinstance(self._fused, Threshold) else conv.outputs
         return Job(
-            a=x.data_ptr(),
             weight=panels.data_ptr(),
-            out=out.data_ptr(),
             taps=self._taps.data_ptr(),
             row_class=self._row_class.data_ptr(),
             col_class=self._col_class.data_ptr(),
             batch=conv.batch,
             rows=conv.out_height,
             cols=conv.out_width,
-            image_step=x.stride(0),
+            image_step=(conv.height + 2 * conv.padding[0]) * self._width * self._pixel,
             row_step=conv.stride[0] * self._width * self._pixel,
             col_step=conv.stride[1] * self._pixel,
-            out_image=out.stride(0),
-            out_row=out.stride(1),
-            out_col=out.stride(2),
+            out_image=conv.out_height * conv.out_width * out,
+            out_row=conv.out_width * out,
+            out_col=out,
             groups=conv.groups,
             group_outputs=conv.group_outputs,
             group_words=self._share_words,

@@ -63,6 +63,10 @@ int bf_product(const bf_job *job, int variant);
 int64_t bf_pack_float(const float *x, int64_t rows, int64_t channels, int64_t row_step,
                       int64_t channel_step, uint32_t *out, int64_t out_step, int variant);
 
+/* The popcount limit of a variant: XOR, popcount and add of registers, nothing else, so many rounds.
+ * Returns the products of bits that this stands for, or 0 if the variant cannot run here. */
+int64_t bf_peak(int variant, int64_t rounds);
+
 /* Ones of each row of per_row words. */
 void bf_row_ones(const uint32_t *words, int64_t rows, int64_t per_row, int32_t *out);
 

@@ -121,9 +121,16 @@ static void portable_tile(const bf_job *job, const bf_span *span, const uint32_t
 BF_512 BF_INLINE void avx512_finish(const bf_job *job, const bf_span *span, int64_t at,
                                     int64_t col, __m512i low, __m512i high) {
     const int32_t *beta = beta_of(job, span, col);
-    const __m512i alpha = _mm512_set1_epi32(job->alpha);
-    low = _mm512_add_epi32(_mm512_mullo_epi32(low, alpha), _mm512_loadu_si512(beta));
-    high = _mm512_add_epi32(_mm512_mullo_epi32(high, alpha), _mm512_loadu_si512(beta + 16));
+    const __m512i b0 = _mm512_loadu_si512(beta), b1 = _mm512_loadu_si512(beta + 16);
+    if (job->alpha == -2) {
+        /* signs with signs: a shift is cheaper than a product */
+        low = _mm512_sub_epi32(b0, _mm512_slli_epi32(low, 1));
+        high = _mm512_sub_epi32(b1, _mm512_slli_epi32(high, 1));
+    } else {
+        const __m512i alpha = _mm512_set1_epi32(job->alpha);
+        low = _mm512_add_epi32(_mm512_mullo_epi32(low, alpha), b0);
+        high = _mm512_add_epi32(_mm512_mullo_epi32(high, alpha), b1);
+    }
     const uint32_t all = span->count < BF_PANEL ? (1u << span->count) - 1 : 0xFFFFFFFFu;
     if (job->finish == BF_BITS) {
         const int32_t *threshold = job->threshold + span->panel * BF_PANEL;
@@ -455,5 +462,101 @@ void bf_row_ones(const uint32_t *words, int64_t rows, int64_t per_row, int32_t *
         uint32_t ones = 0;
         for (int64_t k = 0; k < per_row; k++) ones += ones_of(words[row * per_row + k]);
         out[row] = (int32_t)ones;
+    }
+}
+
+/* --- the limit ------------------------------------------------------------------------------- */
+
+/* keeps a value in a register and hides where it came from */
+#define BF_OPAQUE(kind, x) __asm__ volatile("" : "+" kind(x))
+
+static volatile uint32_t bf_sink;
+
+static int64_t portable_peak(int64_t rounds) {
+    uint32_t sums[BF_PANEL] = {0}, x[BF_PANEL];
+    for (int n = 0; n < BF_PANEL; n++) x[n] = (uint32_t)n * 0x9E3779B9u;
+    for (int64_t round = 0; round < rounds; round++)
+        for (int n = 0; n < BF_PANEL; n++) sums[n] += ones_of(x[n] ^ (uint32_t)round);
+    for (int n = 0; n < BF_PANEL; n++) bf_sink = sums[n];
+    return rounds * BF_PANEL * 32;
+}
+
+#ifdef BF_X86
+#define BF_LANES 14
+BF_512 static int64_t avx512_peak(int64_t rounds) {
+    __m512i sums[BF_LANES], a = _mm512_set1_epi32(0x12345678), b = _mm512_set1_epi32(0x0F1E2D3C);
+#pragma GCC unroll 14
+    for (int r = 0; r < BF_LANES; r++) sums[r] = _mm512_setzero_si512();
+    for (int64_t round = 0; round < rounds; round++) {
+#pragma GCC unroll 14
+        for (int r = 0; r < BF_LANES; r++) {
+            __m512i x = _mm512_xor_si512(a, b);
+            BF_OPAQUE("v", x);
+            sums[r] = _mm512_add_epi32(sums[r], _mm512_popcnt_epi32(x));
+        }
+    }
+    for (int r = 1; r < BF_LANES; r++) sums[0] = _mm512_add_epi32(sums[0], sums[r]);
+    bf_sink = (uint32_t)_mm512_reduce_add_epi32(sums[0]);
+    return rounds * BF_LANES * 512;
+}
+
+BF_256 static int64_t avx2_peak(int64_t rounds) {
+    const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1,
+                                           2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
+    const __m256i nibble = _mm256_set1_epi8(15);
+    __m256i sums[8], a = _mm256_set1_epi32(0x12345678), b = _mm256_set1_epi32(0x0F1E2D3C);
+#pragma GCC unroll 8
+    for (int r = 0; r < 8; r++) sums[r] = _mm256_setzero_si256();
+    for (int64_t round = 0; round < rounds; round++) {
+#pragma GCC unroll 8
+        for (int r = 0; r < 8; r++) {
+            __m256i x = _mm256_xor_si256(a, b);
+            BF_OPAQUE("x", x);
+            const __m256i l = _mm256_and_si256(x, nibble);
+            const __m256i h = _mm256_and_si256(_mm256_srli_epi16(x, 4), nibble);
+            sums[r] = _mm256_add_epi8(sums[r], _mm256_shuffle_epi8(table, l));
+            sums[r] = _mm256_add_epi8(sums[r], _mm256_shuffle_epi8(table, h));
+        }
+    }
+    for (int r = 1; r < 8; r++) sums[0] = _mm256_add_epi8(sums[0], sums[r]);
+    bf_sink = (uint32_t)_mm256_extract_epi32(sums[0], 0);
+    return rounds * 8 * 256;
+}
+#endif
+
+#ifdef BF_ARM
+static int64_t neon_peak(int64_t rounds) {
+    uint8x16_t sums[8];
+    uint32x4_t a = vdupq_n_u32(0x12345678), b = vdupq_n_u32(0x0F1E2D3C);
+    for (int r = 0; r < 8; r++) sums[r] = vdupq_n_u8(0);
+    for (int64_t round = 0; round < rounds; round++) {
+#pragma GCC unroll 8
+        for (int r = 0; r < 8; r++) {
+            uint32x4_t x = veorq_u32(a, b);
+            BF_OPAQUE("w", x);
+            sums[r] = vaddq_u8(sums[r], vcntq_u8(vreinterpretq_u8_u32(x)));
+        }
+    }
+    for (int r = 1; r < 8; r++) sums[0] = vaddq_u8(sums[0], sums[r]);
+    bf_sink = vgetq_lane_u8(sums[0], 0);
+    return rounds * 8 * 128;
+}
+#endif
+
+int64_t bf_peak(int variant, int64_t rounds) {
+    if (!bf_has_variant(variant)) return 0;
+    switch (variant) {
+#ifdef BF_X86
+    case BF_AVX512:
+        return avx512_peak(rounds);
+    case BF_AVX2:
+        return avx2_peak(rounds);
+#endif
+#ifdef BF_ARM
+    case BF_NEON:
+        return neon_peak(rounds);
+#endif
+    default:
+        return portable_peak(rounds);
     }
 }
