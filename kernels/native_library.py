@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import warnings
-from ctypes import POINTER, c_float, c_int, c_int32, c_int64, c_uint32, c_void_p
+from ctypes import POINTER, c_int, c_int32, c_int64, c_uint32, c_void_p
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -64,6 +64,26 @@ class Job(ctypes.Structure):
     ]
 
 
+class PackJob(ctypes.Structure):
+    """``bf_pack_job`` of native/bitfront_native.h."""
+
+    _fields_ = [
+        ("x", c_void_p),
+        ("out", c_void_p),
+        ("images", c_int64),
+        ("lines", c_int64),
+        ("pixels", c_int64),
+        ("channels", c_int64),
+        ("image_step", c_int64),
+        ("line_step", c_int64),
+        ("pixel_step", c_int64),
+        ("channel_step", c_int64),
+        ("out_image", c_int64),
+        ("out_line", c_int64),
+        ("out_pixel", c_int64),
+    ]
+
+
 class NativeLibrary:
     """The library's functions.
 
@@ -81,16 +101,7 @@ class NativeLibrary:
         self._product.argtypes = [POINTER(Job), c_int]
         self._product.restype = c_int
         self._pack = library.bf_pack_float
-        self._pack.argtypes = [
-            POINTER(c_float),
-            c_int64,
-            c_int64,
-            c_int64,
-            c_int64,
-            POINTER(c_uint32),
-            c_int64,
-            c_int,
-        ]
+        self._pack.argtypes = [POINTER(PackJob), c_int]
         self._pack.restype = c_int64
         self._row_ones = library.bf_row_ones
         self._row_ones.argtypes = [POINTER(c_uint32), c_int64, c_int64, POINTER(c_int32)]
@@ -114,33 +125,13 @@ class NativeLibrary:
                 f"whole words of each group, but got {variant!r}."
             )
 
-    def pack(
-        self,
-        x: int,
-        rows: int,
-        channels: int,
-        row_step: int,
-        channel_step: int,
-        out: int,
-        out_step: int,
-        variant: str,
-    ) -> bool:
-        """Pack float rows at address ``x`` to words at address ``out``.
+    def pack(self, job: PackJob, variant: str) -> bool:
+        """Pack floats; the memory that the job points to must stay alive.
 
         Returns:
             Whether a NaN was seen.
         """
-        nan = self._pack(
-            ctypes.cast(x, POINTER(c_float)),
-            rows,
-            channels,
-            row_step,
-            channel_step,
-            ctypes.cast(out, POINTER(c_uint32)),
-            out_step,
-            VARIANTS.index(variant),
-        )
-        return bool(nan)
+        return bool(self._pack(ctypes.byref(job), VARIANTS.index(variant)))
 
     def peak(self, variant: str, rounds: int) -> int:
         """Run XOR, popcount and add on registers alone.

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
 from bitfront.kernels.layout import PackedBits, word_count
-from bitfront.kernels.native_library import load
+from bitfront.kernels.native_library import NativeLibrary, PackJob, load
 from bitfront.kernels.packing import pack as reference_pack
 
 
 def pack(x: Tensor, *, variant: str | None = None) -> PackedBits:
     """As `bitfront.kernels.pack`: bit = (x >= 0) along the last axis.
 
-    float32 on the CPU takes the compiled packer, strided last axes too (a permuted NCHW map);
-    anything else takes the reference.
+    float32 on the CPU takes the compiled packer, strided axes too (a permuted NCHW map); anything
+    else takes the reference.
     """
     library = load()
     if (
@@ -25,30 +23,16 @@ def pack(x: Tensor, *, variant: str | None = None) -> PackedBits:
         or x.dtype != torch.float32
         or x.device.type != "cpu"
         or x.layout != torch.strided
-        or x.dim() == 0
+        or not 1 <= x.dim() <= 4
         or x.numel() == 0
     ):
         return reference_pack(x)
-    x = x.detach()
-    channels = x.shape[-1]
-    words = torch.empty(*x.shape[:-1], word_count(channels), dtype=torch.int32)
-    nan = False
-    for rows, out in _matrices(x, words):
-        nan |= library.pack(
-            rows.data_ptr(),
-            rows.shape[0],
-            channels,
-            rows.stride(0),
-            rows.stride(1),
-            out.data_ptr(),
-            words.shape[-1],
-            variant or library.variants[-1],
-        )
-    if nan:
-        raise ValueError("`x` must not have NaN, which has no sign, but got at least one.")
+    words = torch.empty(*x.shape[:-1], word_count(x.shape[-1]), dtype=torch.int32)
+    lead = [None] * (4 - x.dim())
+    pack_into(library, x.detach()[(*lead, ...)], words[(*lead, ...)], variant)
     ones = torch.empty(words.shape[:-1], dtype=torch.int32)
     library.row_ones(words.data_ptr(), ones.numel(), words.shape[-1], ones.data_ptr())
-    return PackedBits(words=words, channels=channels, popcount=ones)
+    return PackedBits(words=words, channels=x.shape[-1], popcount=ones)
 
 
 def pack_nchw(x: Tensor, *, variant: str | None = None) -> PackedBits:
@@ -58,12 +42,36 @@ def pack_nchw(x: Tensor, *, variant: str | None = None) -> PackedBits:
     return pack(x.permute(0, 2, 3, 1), variant=variant)
 
 
-def _matrices(x: Tensor, words: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Split [..., C] into matrices [M, C] with one step between rows, and the words of each."""
-    try:
-        matrix = x.view(-1, x.shape[-1])
-    except RuntimeError:
-        for part, out in zip(x.unbind(0), words.unbind(0), strict=True):
-            yield from _matrices(part, out)
-        return
-    yield matrix, words.view(-1, words.shape[-1])
+def pack_into(
+    library: NativeLibrary, x_BHWC: Tensor, out_BHWP: Tensor, variant: str | None = None
+) -> None:
+    """Pack float32 maps into words that are there already, such as the inside of a border.
+
+    Raises:
+        ValueError: If a value is NaN, or the variant cannot run here.
+    """
+    if variant is not None and variant not in library.variants:
+        raise ValueError(
+            f"`variant` must be one of {', '.join(library.variants)} on this CPU, but got "
+            f"{variant!r}."
+        )
+    batch, height, width, channels = x_BHWC.shape
+    image_step, line_step, pixel_step, channel_step = x_BHWC.stride()
+    out_image, out_line, out_pixel, _ = out_BHWP.stride()
+    job = PackJob(
+        x=x_BHWC.data_ptr(),
+        out=out_BHWP.data_ptr(),
+        images=batch,
+        lines=height,
+        pixels=width,
+        channels=channels,
+        image_step=image_step,
+        line_step=line_step,
+        pixel_step=pixel_step,
+        channel_step=channel_step,
+        out_image=out_image,
+        out_line=out_line,
+        out_pixel=out_pixel,
+    )
+    if library.pack(job, variant or library.variants[-1]):
+        raise ValueError("`x` must not have NaN, which has no sign, but got at least one.")

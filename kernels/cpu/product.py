@@ -13,10 +13,18 @@ from bitfront.kernels.cpu.finish import (
     check_finish,
     finished,
 )
+from bitfront.kernels.cpu.packer import pack, pack_into
 from bitfront.kernels.cpu.threads import WORD_BYTES, shares, workers
 from bitfront.kernels.cpu.weight import CpuWeight
 from bitfront.kernels.geometry import Conv2dGeometry, Fill
-from bitfront.kernels.layout import WORD_BITS, CodeFormat, require_int, require_type, word_count
+from bitfront.kernels.layout import (
+    BINARY,
+    WORD_BITS,
+    CodeFormat,
+    require_int,
+    require_type,
+    word_count,
+)
 from bitfront.kernels.native_library import (
     ADD,
     AFFINE,
@@ -142,8 +150,34 @@ class Product:
                 f"`words` must be torch.int32 {list(shape)} on the CPU, but got {words.dtype} "
                 f"{list(words.shape)} on {words.device}."
             )
+        return self._multiply(self._padded(words))
+
+    def of_floats(self, x_BHWC: Tensor) -> Tensor:
+        """The finished result of the signs of float32 maps, packed straight into the border.
+
+        Raises:
+            ValueError: If the maps have another shape, dtype or device, hold a NaN, or the product
+                is of codes of several bits.
+        """
+        conv = self.conv
+        shape = (conv.batch, conv.height, conv.width, conv.channels)
+        if x_BHWC.shape != shape or x_BHWC.dtype != torch.float32 or x_BHWC.device.type != "cpu":
+            raise ValueError(
+                f"`x` must be torch.float32 {list(shape)} on the CPU, but got {x_BHWC.dtype} "
+                f"{list(x_BHWC.shape)} on {x_BHWC.device}."
+            )
+        if self._x_format != BINARY:
+            raise ValueError(f"The product must be of signs, but is of {self._x_format}.")
+        if self._regroups or self._fill_QP is None:
+            return self(pack(x_BHWC, variant=self._variant).words[None])
+        padded = self._bordered()
+        down, right = conv.padding
+        inside = padded[0, :, down : down + conv.height, right : right + conv.width]
+        pack_into(self._library, x_BHWC, inside, self._variant)
+        return self._multiply(padded)
+
+    def _multiply(self, x: Tensor) -> Tensor:
         out = self._out()
-        x = self._padded(words)
         plane_bytes = x.stride(0) * WORD_BYTES
         for plane, job in self._jobs:
             job.a = x.data_ptr() + plane * plane_bytes
@@ -171,11 +205,19 @@ class Product:
             rows = torch.arange(-down, height + down).clamp(0, height - 1)
             columns = torch.arange(-right, width + right).clamp(0, width - 1)
             return words[:, :, rows[:, None], columns].contiguous()
+        padded = self._bordered()
+        padded[:, :, down : down + height, right : right + width] = words
+        return padded
+
+    def _bordered(self) -> Tensor:
+        """The map that is kept, its border filled."""
         if self._border is None:
-            shape = (*words.shape[:2], height + 2 * down, self._width, self._pixel)
+            conv = self.conv
+            height = conv.height + 2 * conv.padding[0]
+            shape = (self._x_format.bits, conv.batch, height, self._width, self._pixel)
             self._border = torch.empty(shape, dtype=torch.int32)
-            self._border[:] = self._fill_QP.repeat(1, conv.groups)[:, None, None, None]
-        self._border[:, :, down : down + height, right : right + width] = words
+            if self._fill_QP is not None:
+                self._border[:] = self._fill_QP.repeat(1, conv.groups)[:, None, None, None]
         return self._border
 
     def _constants(self, fill: Fill) -> tuple[Tensor, Tensor, Tensor]:

@@ -57,11 +57,18 @@ int bf_has_variant(int variant);
 /* Run a job. Returns 0, or -1 if the variant cannot run here or the job is malformed. */
 int bf_product(const bf_job *job, int variant);
 
-/* Bits of x >= 0 of float rows: words [rows][ceil(channels/32)], padding bits 0.
- * Row i starts at x + i * row_step; channels are channel_step apart. out_step in words.
- * Returns the number of NaN seen (a NaN has no sign). */
-int64_t bf_pack_float(const float *x, int64_t rows, int64_t channels, int64_t row_step,
-                      int64_t channel_step, uint32_t *out, int64_t out_step, int variant);
+/* Bits of x >= 0 of float rows: words [images][lines][pixels][ceil(channels/32)], padding bits 0.
+ * The steps are elements of x and words of out; channels are channel_step apart in x.
+ * Returns not 0 if a NaN was seen, which has no sign. */
+typedef struct {
+    const float *x;
+    uint32_t *out;
+    int64_t images, lines, pixels, channels;
+    int64_t image_step, line_step, pixel_step, channel_step;
+    int64_t out_image, out_line, out_pixel;
+} bf_pack_job;
+
+int64_t bf_pack_float(const bf_pack_job *job, int variant);
 
 /* The popcount limit of a variant: XOR, popcount and add of registers, nothing else, so many rounds.
  * Returns the products of bits that this stands for, or 0 if the variant cannot run here. */

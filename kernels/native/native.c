@@ -445,16 +445,59 @@ BF_512 static int64_t avx512_pack(const float *x, int64_t rows, int64_t channels
     nan = bad != 0;
     return nan;
 }
+
+/* channels first: 16 pixels of a channel are one compare, whose bits join 16 words */
+BF_512 static int64_t avx512_pack_planes(const float *x, int64_t pixels, int64_t channels,
+                                         int64_t channel_step, uint32_t *out, int64_t out_step) {
+    const __m512 zero = _mm512_setzero_ps();
+    uint32_t bad = 0;
+    for (int64_t pixel = 0; pixel < pixels; pixel += 16) {
+        const int64_t left = pixels - pixel;
+        const __mmask16 keep = left < 16 ? (__mmask16)((1u << left) - 1) : (__mmask16)0xFFFF;
+        for (int64_t c = 0; c < channels; c += 32) {
+            const int64_t end = channels - c < 32 ? channels - c : 32;
+            __m512i words = _mm512_setzero_si512();
+            for (int64_t i = 0; i < end; i++) {
+                const float *from = x + (c + i) * channel_step + pixel;
+                const __m512 value = _mm512_maskz_loadu_ps(keep, from);
+                const __mmask16 bit = _mm512_cmp_ps_mask(value, zero, _CMP_GE_OQ);
+                bad |= _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
+                words = _mm512_mask_or_epi32(words, bit, words, _mm512_set1_epi32((int)(1u << i)));
+            }
+            uint32_t found[16];
+            _mm512_storeu_si512(found, words);
+            for (int64_t r = 0; r < (left < 16 ? left : 16); r++)
+                out[(pixel + r) * out_step + c / 32] = found[r];
+        }
+    }
+    return bad != 0;
+}
 #endif
 
-int64_t bf_pack_float(const float *x, int64_t rows, int64_t channels, int64_t row_step,
-                      int64_t channel_step, uint32_t *out, int64_t out_step, int variant) {
+int64_t bf_pack_float(const bf_pack_job *job, int variant) {
+    int64_t nan = 0;
+    for (int64_t image = 0; image < job->images; image++) {
+        for (int64_t line = 0; line < job->lines; line++) {
+            const float *x = job->x + image * job->image_step + line * job->line_step;
+            uint32_t *out = job->out + image * job->out_image + line * job->out_line;
 #ifdef BF_X86
-    if (variant == BF_AVX512 && channel_step == 1 && bf_has_variant(BF_AVX512))
-        return avx512_pack(x, rows, channels, row_step, out, out_step);
+            if (variant == BF_AVX512 && job->channel_step == 1 && bf_has_variant(BF_AVX512)) {
+                nan |= avx512_pack(x, job->pixels, job->channels, job->pixel_step, out,
+                                   job->out_pixel);
+                continue;
+            }
+            if (variant == BF_AVX512 && job->pixel_step == 1 && bf_has_variant(BF_AVX512)) {
+                nan |= avx512_pack_planes(x, job->pixels, job->channels, job->channel_step, out,
+                                          job->out_pixel);
+                continue;
+            }
 #endif
+            nan |= portable_pack(x, job->pixels, job->channels, job->pixel_step, job->channel_step,
+                                 out, job->out_pixel);
+        }
+    }
     (void)variant;
-    return portable_pack(x, rows, channels, row_step, channel_step, out, out_step);
+    return nan;
 }
 
 void bf_row_ones(const uint32_t *words, int64_t rows, int64_t per_row, int32_t *out) {

@@ -257,6 +257,33 @@ def refusals() -> Iterator[tuple[str, Callable[[], object], type[Exception], str
     )
 
 
+@pytest.mark.parametrize("fill", FILLS)
+@pytest.mark.parametrize(("channels", "groups"), [(40, 1), (64, 2), (40, 2)])
+@pytest.mark.parametrize("nchw", [False, True])
+def test_floats_are_packed_inside_the_border(
+    nchw: bool, channels: int, groups: int, fill: Fill, variant: str | None
+) -> None:
+    weight = signs(6, 3, 3, channels // groups, seed=1)
+    geometry = Conv2dGeometry.of(
+        image=(2, 5, 19, channels),
+        weight=weight.words.shape[:3] + (channels // groups,),
+        padding=1,
+        groups=groups,
+    )
+    product = cpu.prepare_product(
+        geometry, BINARY, cpu.prepare_weight(weight, groups), fill=fill, variant=variant
+    )
+    assert product is not None
+    # twice: the border is kept between calls
+    for seed in (2, 3):
+        x = torch.randn(2, 5, 19, channels, generator=generator(seed))
+        if nchw:
+            x = x.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
+        expected = reference.xnor_conv2d(pack(x), weight, padding=1, groups=groups, fill=fill)
+        assert torch.equal(product.of_floats(x), expected)
+        assert torch.equal(product(pack(x).words[None]), expected)
+
+
 def test_a_prepared_product_refuses_other_maps_and_other_geometry() -> None:
     weight = cpu.prepare_weight(signs(8, 3, 3, 40))
     geometry = Conv2dGeometry.of(image=(1, 5, 5, 40), weight=(8, 3, 3, 40))
