@@ -27,6 +27,7 @@ STORE: Final = 0
 ADD: Final = 1
 AFFINE: Final = 2
 BITS: Final = 3
+MERGE: Final = 4
 
 
 class Job(ctypes.Structure):
@@ -69,6 +70,8 @@ class PackJob(ctypes.Structure):
 
     _fields_ = [
         ("x", c_void_p),
+        ("threshold", c_void_p),
+        ("flip", c_void_p),
         ("out", c_void_p),
         ("images", c_int64),
         ("lines", c_int64),

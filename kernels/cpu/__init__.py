@@ -19,7 +19,7 @@ panel, Y and X rows and columns of a result.
 
 from bitfront.kernels.cpu.conv import conv2d, gemm, variants
 from bitfront.kernels.cpu.finish import Affine, Finish, Threshold
-from bitfront.kernels.cpu.packer import pack, pack_nchw
+from bitfront.kernels.cpu.packer import Thresholds, pack, pack_nchw
 from bitfront.kernels.cpu.product import Product, prepare_product
 from bitfront.kernels.cpu.weight import CpuWeight, Packed, prepare_weight
 
@@ -30,6 +30,7 @@ __all__ = [
     "Packed",
     "Product",
     "Threshold",
+    "Thresholds",
     "conv2d",
     "gemm",
     "pack",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from bitfront.kernels import reference
-from bitfront.kernels.cpu.finish import Finish, finished
+from bitfront.kernels.cpu.finish import Affine, Finish, finished
 from bitfront.kernels.cpu.product import prepare_product
 from bitfront.kernels.cpu.weight import CpuWeight, Packed, planes_of
 from bitfront.kernels.geometry import Conv2dGeometry, Fill, Pair
@@ -126,6 +126,8 @@ def _convolve(
     threads: int,
 ) -> Tensor:
     require_type("weight", weight, CpuWeight)
+    if isinstance(finish, Affine) and finish.merges:
+        raise ValueError("A finish that merges is for a prepared product, which is given `out`.")
     if words.device.type != "cpu":
         raise ValueError(f"`x` must be on the CPU, but is on {words.device}.")
     conv = Conv2dGeometry.of(

@@ -19,10 +19,12 @@ class Affine:
     Attributes:
         scale: float32 [N].
         shift: float32 [N].
+        merges: Add to what is in the result already: a shortcut.
     """
 
     scale: Tensor
     shift: Tensor
+    merges: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from bitfront.kernels.layout import PackedBits, word_count
 from bitfront.kernels.native_library import NativeLibrary, PackJob, load
 from bitfront.kernels.packing import pack as reference_pack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Thresholds:
+    """A sign behind a batch norm: bit = ``(x >= values[c]) != flip[c]``.
+
+    Attributes:
+        values: float32 [C].
+        flip_words: int32 [P], packed like a row of channels.
+    """
+
+    values: Tensor
+    flip_words: Tensor
 
 
 def pack(x: Tensor, *, variant: str | None = None) -> PackedBits:
@@ -43,9 +58,20 @@ def pack_nchw(x: Tensor, *, variant: str | None = None) -> PackedBits:
 
 
 def pack_into(
-    library: NativeLibrary, x_BHWC: Tensor, out_BHWP: Tensor, variant: str | None = None
+    library: NativeLibrary,
+    x_BHWC: Tensor,
+    out_BHWP: Tensor,
+    variant: str | None = None,
+    thresholds: Thresholds | None = None,
 ) -> None:
     """Pack float32 maps into words that are there already, such as the inside of a border.
+
+    Args:
+        library: The compiled kernels.
+        x_BHWC: float32, any strides.
+        out_BHWP: int32 words, any strides but that of the last axis.
+        variant: Instruction set; None takes the fastest.
+        thresholds: Where each channel's bit changes; None is at 0.
 
     Raises:
         ValueError: If a value is NaN, or the variant cannot run here.
@@ -60,6 +86,8 @@ def pack_into(
     out_image, out_line, out_pixel, _ = out_BHWP.stride()
     job = PackJob(
         x=x_BHWC.data_ptr(),
+        threshold=None if thresholds is None else thresholds.values.data_ptr(),
+        flip=None if thresholds is None else thresholds.flip_words.data_ptr(),
         out=out_BHWP.data_ptr(),
         images=batch,
         lines=height,

@@ -13,7 +13,7 @@ from bitfront.kernels.cpu.finish import (
     check_finish,
     finished,
 )
-from bitfront.kernels.cpu.packer import pack, pack_into
+from bitfront.kernels.cpu.packer import Thresholds, pack_into
 from bitfront.kernels.cpu.threads import WORD_BYTES, shares, workers
 from bitfront.kernels.cpu.weight import CpuWeight
 from bitfront.kernels.geometry import Conv2dGeometry, Fill
@@ -30,6 +30,7 @@ from bitfront.kernels.native_library import (
     AFFINE,
     AND,
     BITS,
+    MERGE,
     PANEL,
     STORE,
     XOR,
@@ -132,15 +133,21 @@ class Product:
         whole = conv.groups == 1 or conv.group_outputs % PANEL == 0
         fuses = finish is not None and single and (whole or isinstance(finish, Affine))
         self._fused = finish if fuses else None
+        self._merges = isinstance(finish, Affine) and finish.merges
         self._finish_constants = by_output(self._fused, conv.groups)
         self._border: Tensor | None = None
         self._jobs = self._prepared()
 
-    def __call__(self, words: Tensor) -> Tensor:
+    def __call__(self, words: Tensor, out: Tensor | None = None) -> Tensor:
         """The finished result of words [Q, B, H, W, P].
 
+        Args:
+            words: int32.
+            out: Where to write it: a tensor of the result's shape and dtype whose last axis is
+                dense, such as a run of channels of a larger map. None makes a new one.
+
         Raises:
-            ValueError: If the words have another shape, dtype or device.
+            ValueError: If a tensor has another shape, dtype or device.
         """
         conv = self.conv
         row = word_count(conv.channels)
@@ -150,10 +157,20 @@ class Product:
                 f"`words` must be torch.int32 {list(shape)} on the CPU, but got {words.dtype} "
                 f"{list(words.shape)} on {words.device}."
             )
-        return self._multiply(self._padded(words))
+        return self._multiply(self._padded(words), out)
 
-    def of_floats(self, x_BHWC: Tensor) -> Tensor:
+    def of_floats(
+        self,
+        x_BHWC: Tensor,
+        thresholds: Thresholds | None = None,
+        out: Tensor | None = None,
+    ) -> Tensor:
         """The finished result of the signs of float32 maps, packed straight into the border.
+
+        Args:
+            x_BHWC: float32, any strides.
+            thresholds: Where each channel's sign changes; None is at 0.
+            out: Where to write it, as above.
 
         Raises:
             ValueError: If the maps have another shape, dtype or device, hold a NaN, or the product
@@ -169,29 +186,53 @@ class Product:
         if self._x_format != BINARY:
             raise ValueError(f"The product must be of signs, but is of {self._x_format}.")
         if self._regroups or self._fill_QP is None:
-            return self(pack(x_BHWC, variant=self._variant).words[None])
+            words = torch.empty(*shape[:-1], word_count(conv.channels), dtype=torch.int32)
+            pack_into(self._library, x_BHWC, words, self._variant, thresholds)
+            return self(words[None], out)
         padded = self._bordered()
         down, right = conv.padding
         inside = padded[0, :, down : down + conv.height, right : right + conv.width]
-        pack_into(self._library, x_BHWC, inside, self._variant)
-        return self._multiply(padded)
+        pack_into(self._library, x_BHWC, inside, self._variant, thresholds)
+        return self._multiply(padded, out)
 
-    def _multiply(self, x: Tensor) -> Tensor:
-        out = self._out()
+    def _multiply(self, x: Tensor, out: Tensor | None) -> Tensor:
+        result = self._result(out)
         plane_bytes = x.stride(0) * WORD_BYTES
         for plane, job in self._jobs:
             job.a = x.data_ptr() + plane * plane_bytes
-            job.out = out.data_ptr()
+            job.out = result.data_ptr()
+            job.out_image, job.out_row, job.out_col, _ = result.stride()
             self._run(job)
-        return out if self._fused is self.finish else finished(out, self.finish)
+        if self._fused is self.finish:
+            return result
+        done = finished(result, self.finish)
+        if out is None:
+            return done
+        return out.add_(done) if self._merges else out.copy_(done)
 
-    def _out(self) -> Tensor:
+    def _result(self, out: Tensor | None) -> Tensor:
+        """Where the kernels write: ``out`` itself if they finish it."""
+        if out is not None:
+            shape, dtype = self._kind(self.finish)
+            dense = out.dim() == 4 and (out.stride(-1) == 1 or out.shape[-1] == 1)
+            if out.shape != shape or out.dtype != dtype or not dense or out.device.type != "cpu":
+                raise ValueError(
+                    f"`out` must be {dtype} {list(shape)} on the CPU with a dense last axis, but "
+                    f"got {out.dtype} {list(out.shape)} with steps {out.stride()}."
+                )
+            if self._fused is self.finish:
+                return out
+        elif self._merges:
+            raise ValueError("A finish that merges needs `out`, which it adds to.")
+        shape, dtype = self._kind(self._fused)
+        return torch.empty(shape, dtype=dtype)
+
+    def _kind(self, finish: Finish | None) -> tuple[tuple[int, ...], torch.dtype]:
+        """Shape and dtype of a result."""
         conv = self.conv
-        positions = (conv.batch, conv.out_height, conv.out_width)
-        if isinstance(self._fused, Threshold):
-            return torch.empty(*positions, word_count(conv.outputs), dtype=torch.int32)
-        dtype = torch.float32 if isinstance(self._fused, Affine) else torch.int32
-        return torch.empty(*positions, conv.outputs, dtype=dtype)
+        last = word_count(conv.outputs) if isinstance(finish, Threshold) else conv.outputs
+        dtype = torch.float32 if isinstance(finish, Affine) else torch.int32
+        return (conv.batch, conv.out_height, conv.out_width, last), dtype
 
     def _padded(self, words: Tensor) -> Tensor:
         """int32 [Q, B, H', W', G * P]: the words of each group side by side, with the border."""
@@ -278,14 +319,13 @@ class Product:
                     job.finish = BITS
                     job.threshold, job.flip = (t.data_ptr() for t in self._finish_constants)
                 elif isinstance(self._fused, Affine):
-                    job.finish = AFFINE
+                    job.finish = MERGE if self._fused.merges else AFFINE
                     job.scale, job.shift = (t.data_ptr() for t in self._finish_constants)
                 jobs.append((i, job))
         return jobs
 
     def _job(self, panels: Tensor) -> Job:
         conv = self.conv
-        out = word_count(conv.outputs) if isinstance(self._fused, Threshold) else conv.outputs
         return Job(
             weight=panels.data_ptr(),
             taps=self._taps.data_ptr(),
@@ -297,9 +337,6 @@ class Product:
             image_step=(conv.height + 2 * conv.padding[0]) * self._width * self._pixel,
             row_step=conv.stride[0] * self._width * self._pixel,
             col_step=conv.stride[1] * self._pixel,
-            out_image=conv.out_height * conv.out_width * out,
-            out_row=conv.out_width * out,
-            out_col=out,
             groups=conv.groups,
             group_outputs=conv.group_outputs,
             group_words=self._share_words,

@@ -22,7 +22,8 @@ enum {
     BF_STORE = 0,  /* int32 out = value */
     BF_ADD = 1,    /* int32 out += value */
     BF_AFFINE = 2, /* float out = scale[n] * value + shift[n] */
-    BF_BITS = 3    /* bit n = (value >= threshold[n]) != flip[n] */
+    BF_BITS = 3,   /* bit n = (value >= threshold[n]) != flip[n] */
+    BF_MERGE = 4   /* float out += scale[n] * value + shift[n] */
 };
 
 /* Instruction sets, slowest first. */
@@ -57,11 +58,14 @@ int bf_has_variant(int variant);
 /* Run a job. Returns 0, or -1 if the variant cannot run here or the job is malformed. */
 int bf_product(const bf_job *job, int variant);
 
-/* Bits of x >= 0 of float rows: words [images][lines][pixels][ceil(channels/32)], padding bits 0.
+/* Bits of (x >= threshold) != flip of float rows, channel by channel: words
+ * [images][lines][pixels][ceil(channels/32)], padding bits 0. Without thresholds they are 0.
  * The steps are elements of x and words of out; channels are channel_step apart in x.
  * Returns not 0 if a NaN was seen, which has no sign. */
 typedef struct {
     const float *x;
+    const float *threshold; /* [channels] or null */
+    const uint32_t *flip;   /* a bit per channel, or null */
     uint32_t *out;
     int64_t images, lines, pixels, channels;
     int64_t image_step, line_step, pixel_step, channel_step;

@@ -57,12 +57,14 @@ BF_INLINE void finish(const bf_job *job, const bf_span *span, int64_t at, int64_
         ((uint32_t *)job->out)[at + span->first / BF_PANEL] = word;
         return;
     }
-    if (job->finish == BF_AFFINE) {
+    if (job->finish == BF_AFFINE || job->finish == BF_MERGE) {
         const float *scale = job->scale + span->panel * BF_PANEL;
         const float *shift = job->shift + span->panel * BF_PANEL;
+        const int merges = job->finish == BF_MERGE;
         float *out = (float *)job->out + at + span->first;
         for (int n = 0; n < count; n++) {
-            out[n] = scale[n] * (float)value_of(job, counts[n], beta[n]) + shift[n];
+            const float y = scale[n] * (float)value_of(job, counts[n], beta[n]) + shift[n];
+            out[n] = merges ? out[n] + y : y;
         }
         return;
     }
@@ -142,14 +144,20 @@ BF_512 BF_INLINE void avx512_finish(const bf_job *job, const bf_span *span, int6
     }
     const __mmask16 keep_low = (__mmask16)all, keep_high = (__mmask16)(all >> 16);
     int32_t *out = (int32_t *)job->out + at + span->first;
-    if (job->finish == BF_AFFINE) {
+    if (job->finish == BF_AFFINE || job->finish == BF_MERGE) {
         const float *scale = job->scale + span->panel * BF_PANEL;
         const float *shift = job->shift + span->panel * BF_PANEL;
         /* two roundings, as in the other variants: no fused multiply-add */
         const __m512 x = _mm512_mul_ps(_mm512_cvtepi32_ps(low), _mm512_loadu_ps(scale));
         const __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(high), _mm512_loadu_ps(scale + 16));
-        low = _mm512_castps_si512(_mm512_add_ps(x, _mm512_loadu_ps(shift)));
-        high = _mm512_castps_si512(_mm512_add_ps(y, _mm512_loadu_ps(shift + 16)));
+        __m512 l = _mm512_add_ps(x, _mm512_loadu_ps(shift));
+        __m512 h = _mm512_add_ps(y, _mm512_loadu_ps(shift + 16));
+        if (job->finish == BF_MERGE) {
+            l = _mm512_add_ps(_mm512_maskz_loadu_ps(keep_low, out), l);
+            h = _mm512_add_ps(_mm512_maskz_loadu_ps(keep_high, out + 16), h);
+        }
+        low = _mm512_castps_si512(l);
+        high = _mm512_castps_si512(h);
     } else if (job->finish == BF_ADD) {
         low = _mm512_add_epi32(low, _mm512_maskz_loadu_epi32(keep_low, out));
         high = _mm512_add_epi32(high, _mm512_maskz_loadu_epi32(keep_high, out + 16));
@@ -394,80 +402,80 @@ int bf_product(const bf_job *job, int variant) {
 
 /* --- packing --------------------------------------------------------------------------------- */
 
-static int64_t portable_pack(const float *x, int64_t rows, int64_t channels, int64_t row_step,
-                             int64_t channel_step, uint32_t *out, int64_t out_step) {
+/* One line of pixels; x, out and nothing else move between lines. */
+static int64_t portable_pack(const bf_pack_job *job, const float *x, uint32_t *out) {
     int64_t nan = 0;
-    for (int64_t row = 0; row < rows; row++) {
-        const float *from = x + row * row_step;
-        uint32_t *to = out + row * out_step;
-        for (int64_t c = 0; c < channels; c += 32) {
-            const int64_t end = channels - c < 32 ? channels - c : 32;
+    for (int64_t pixel = 0; pixel < job->pixels; pixel++) {
+        const float *from = x + pixel * job->pixel_step;
+        uint32_t *to = out + pixel * job->out_pixel;
+        for (int64_t c = 0; c < job->channels; c += 32) {
+            const int64_t end = job->channels - c < 32 ? job->channels - c : 32;
             uint32_t word = 0;
             for (int64_t i = 0; i < end; i++) {
-                const float value = from[(c + i) * channel_step];
-                word |= (uint32_t)(value >= 0.0f) << i;
-                nan += value != value;
+                const float value = from[(c + i) * job->channel_step];
+                const float threshold = job->threshold ? job->threshold[c + i] : 0.0f;
+                word |= (uint32_t)(value >= threshold) << i;
+                nan |= value != value;
             }
-            to[c / 32] = word;
+            to[c / 32] = job->flip ? word ^ job->flip[c / 32] : word;
         }
     }
     return nan;
 }
 
 #ifdef BF_X86
-BF_512 static int64_t avx512_pack(const float *x, int64_t rows, int64_t channels, int64_t row_step,
-                                  uint32_t *out, int64_t out_step) {
-    const __m512 zero = _mm512_setzero_ps();
-    int64_t nan = 0;
+BF_512 static int64_t avx512_pack(const bf_pack_job *job, const float *x, uint32_t *out) {
     uint32_t bad = 0;
-    for (int64_t row = 0; row < rows; row++) {
-        const float *from = x + row * row_step;
-        uint32_t *to = out + row * out_step;
-        int64_t c = 0;
-        for (; c + 32 <= channels; c += 32) {
-            const __m512 low = _mm512_loadu_ps(from + c), high = _mm512_loadu_ps(from + c + 16);
-            const uint32_t l = _mm512_cmp_ps_mask(low, zero, _CMP_GE_OQ);
-            const uint32_t h = _mm512_cmp_ps_mask(high, zero, _CMP_GE_OQ);
-            bad |= _mm512_cmp_ps_mask(low, high, _CMP_UNORD_Q);
-            to[c / 32] = l | h << 16;
-        }
-        if (c < channels) {
+    const int64_t channels = job->channels;
+    for (int64_t pixel = 0; pixel < job->pixels; pixel++) {
+        const float *from = x + pixel * job->pixel_step;
+        uint32_t *to = out + pixel * job->out_pixel;
+        for (int64_t c = 0; c < channels; c += 32) {
             const int64_t left = channels - c;
-            const uint32_t keep = (uint32_t)((1ull << left) - 1);
-            const __m512 low = _mm512_maskz_loadu_ps((__mmask16)keep, from + c);
-            const __m512 high = _mm512_maskz_loadu_ps((__mmask16)(keep >> 16), from + c + 16);
-            const uint32_t l = _mm512_cmp_ps_mask(low, zero, _CMP_GE_OQ);
-            const uint32_t h = _mm512_cmp_ps_mask(high, zero, _CMP_GE_OQ);
+            const uint32_t keep = left < 32 ? (1u << left) - 1 : 0xFFFFFFFFu;
+            const __mmask16 keep_low = (__mmask16)keep, keep_high = (__mmask16)(keep >> 16);
+            const __m512 low = _mm512_maskz_loadu_ps(keep_low, from + c);
+            const __m512 high = _mm512_maskz_loadu_ps(keep_high, from + c + 16);
+            __m512 t0 = _mm512_setzero_ps(), t1 = t0;
+            if (job->threshold) {
+                t0 = _mm512_maskz_loadu_ps(keep_low, job->threshold + c);
+                t1 = _mm512_maskz_loadu_ps(keep_high, job->threshold + c + 16);
+            }
+            const uint32_t l = _mm512_cmp_ps_mask(low, t0, _CMP_GE_OQ);
+            const uint32_t h = _mm512_cmp_ps_mask(high, t1, _CMP_GE_OQ);
             bad |= _mm512_cmp_ps_mask(low, high, _CMP_UNORD_Q);
-            to[c / 32] = (l | h << 16) & keep;
+            uint32_t word = l | h << 16;
+            if (job->flip) word ^= job->flip[c / 32];
+            to[c / 32] = word & keep;
         }
     }
-    nan = bad != 0;
-    return nan;
+    return bad != 0;
 }
 
 /* channels first: 16 pixels of a channel are one compare, whose bits join 16 words */
-BF_512 static int64_t avx512_pack_planes(const float *x, int64_t pixels, int64_t channels,
-                                         int64_t channel_step, uint32_t *out, int64_t out_step) {
-    const __m512 zero = _mm512_setzero_ps();
+BF_512 static int64_t avx512_pack_planes(const bf_pack_job *job, const float *x, uint32_t *out) {
     uint32_t bad = 0;
-    for (int64_t pixel = 0; pixel < pixels; pixel += 16) {
-        const int64_t left = pixels - pixel;
+    for (int64_t pixel = 0; pixel < job->pixels; pixel += 16) {
+        const int64_t left = job->pixels - pixel;
         const __mmask16 keep = left < 16 ? (__mmask16)((1u << left) - 1) : (__mmask16)0xFFFF;
-        for (int64_t c = 0; c < channels; c += 32) {
-            const int64_t end = channels - c < 32 ? channels - c : 32;
+        for (int64_t c = 0; c < job->channels; c += 32) {
+            const int64_t end = job->channels - c < 32 ? job->channels - c : 32;
             __m512i words = _mm512_setzero_si512();
             for (int64_t i = 0; i < end; i++) {
-                const float *from = x + (c + i) * channel_step + pixel;
+                const float *from = x + (c + i) * job->channel_step + pixel;
                 const __m512 value = _mm512_maskz_loadu_ps(keep, from);
-                const __mmask16 bit = _mm512_cmp_ps_mask(value, zero, _CMP_GE_OQ);
+                const float threshold = job->threshold ? job->threshold[c + i] : 0.0f;
+                const __mmask16 bit =
+                    _mm512_cmp_ps_mask(value, _mm512_set1_ps(threshold), _CMP_GE_OQ);
                 bad |= _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
                 words = _mm512_mask_or_epi32(words, bit, words, _mm512_set1_epi32((int)(1u << i)));
             }
+            if (job->flip)
+                words = _mm512_xor_si512(words, _mm512_set1_epi32((int)job->flip[c / 32]));
             uint32_t found[16];
             _mm512_storeu_si512(found, words);
             for (int64_t r = 0; r < (left < 16 ? left : 16); r++)
-                out[(pixel + r) * out_step + c / 32] = found[r];
+                out[(pixel + r) * job->out_pixel + c / 32] = found[r];
         }
     }
     return bad != 0;
@@ -481,19 +489,18 @@ int64_t bf_pack_float(const bf_pack_job *job, int variant) {
             const float *x = job->x + image * job->image_step + line * job->line_step;
             uint32_t *out = job->out + image * job->out_image + line * job->out_line;
 #ifdef BF_X86
-            if (variant == BF_AVX512 && job->channel_step == 1 && bf_has_variant(BF_AVX512)) {
-                nan |= avx512_pack(x, job->pixels, job->channels, job->pixel_step, out,
-                                   job->out_pixel);
-                continue;
-            }
-            if (variant == BF_AVX512 && job->pixel_step == 1 && bf_has_variant(BF_AVX512)) {
-                nan |= avx512_pack_planes(x, job->pixels, job->channels, job->channel_step, out,
-                                          job->out_pixel);
-                continue;
+            if (variant == BF_AVX512 && bf_has_variant(BF_AVX512)) {
+                if (job->channel_step == 1) {
+                    nan |= avx512_pack(job, x, out);
+                    continue;
+                }
+                if (job->pixel_step == 1) {
+                    nan |= avx512_pack_planes(job, x, out);
+                    continue;
+                }
             }
 #endif
-            nan |= portable_pack(x, job->pixels, job->channels, job->pixel_step, job->channel_step,
-                                 out, job->out_pixel);
+            nan |= portable_pack(job, x, out);
         }
     }
     (void)variant;

@@ -284,6 +284,61 @@ def test_floats_are_packed_inside_the_border(
         assert torch.equal(product(pack(x).words[None]), expected)
 
 
+@pytest.mark.parametrize("format", [BINARY, CodeFormat(bits=2, coding="unsigned")], ids=repr)
+@pytest.mark.parametrize("merges", [False, True])
+def test_a_result_goes_into_channels_of_a_larger_map(
+    merges: bool, format: CodeFormat, variant: str | None
+) -> None:
+    weight = signs(37, 3, 3, 40, seed=1)
+    x = codes((2, 5, 6, 40), format)
+    affine = cpu.Affine(
+        scale=torch.randn(37, generator=generator(5)),
+        shift=torch.randn(37, generator=generator(6)),
+        merges=merges,
+    )
+    geometry = Conv2dGeometry.of(image=(2, 5, 6, 40), weight=(37, 3, 3, 40), padding=1)
+    product = cpu.prepare_product(
+        geometry, format, cpu.prepare_weight(weight), finish=affine, variant=variant
+    )
+    assert product is not None
+    larger = torch.randn(2, 5, 6, 80, generator=generator(7))
+    before = larger.clone()
+    product(x.words, larger[..., 20:57])
+    binary = PackedCodes(
+        words=weight.words[None], channels=40, format=BINARY, popcount=weight.popcount[None]
+    )
+    sums = reference.bitserial_conv2d(x, binary, padding=1).float() * affine.scale + affine.shift
+    assert torch.equal(larger[..., 20:57], before[..., 20:57] + sums if merges else sums)
+    assert torch.equal(larger[..., :20], before[..., :20])
+    assert torch.equal(larger[..., 57:], before[..., 57:])
+    for wrong in (larger[..., 20:58], larger[..., ::2][..., :37], larger.double()[..., :37]):
+        with pytest.raises(ValueError, match="`out` must be"):
+            product(x.words, wrong)
+    if merges:
+        with pytest.raises(ValueError, match="needs `out`"):
+            product(x.words)
+
+
+def test_thresholds_are_a_batch_norm_before_a_sign(variant: str | None) -> None:
+    channels = 70
+    weight = signs(5, 1, 1, channels, seed=1)
+    values = torch.randn(channels, generator=generator(3))
+    flip = torch.rand(channels, generator=generator(4)) < 0.5
+    thresholds = cpu.Thresholds(
+        values=values, flip_words=pack_codes(flip, CodeFormat(bits=1, coding="unsigned")).words[0]
+    )
+    x = torch.randn(2, 3, 17, channels, generator=generator(5))
+    x[0, 0, 0] = values
+    geometry = Conv2dGeometry.of(image=tuple(x.shape), weight=(5, 1, 1, channels))
+    product = cpu.prepare_product(geometry, BINARY, cpu.prepare_weight(weight), variant=variant)
+    assert product is not None
+    bits = (x >= values) != flip
+    expected = reference.xnor_conv2d(pack(bits.float() - 0.5), weight)
+    assert torch.equal(product.of_floats(x, thresholds), expected)
+    nchw = x.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
+    assert torch.equal(product.of_floats(nchw, thresholds), expected)
+
+
 def test_a_prepared_product_refuses_other_maps_and_other_geometry() -> None:
     weight = cpu.prepare_weight(signs(8, 3, 3, 40))
     geometry = Conv2dGeometry.of(image=(1, 5, 5, 40), weight=(8, 3, 3, 40))
