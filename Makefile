@@ -12,12 +12,12 @@ DEMO_STORE ?= bitfront.db
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test install lint types unit bench clean help
+.PHONY: demo test install lint types unit bench zoo-check clean help
 
 help:
 	@echo "make demo    install, search on real digits, export the knee of the front"
 	@echo "make test    install, then lint, types, import contract and all tests"
-	@echo "make lint | types | unit | bench | clean"
+	@echo "make lint | types | unit | bench | zoo-check | clean"
 
 install: $(STAMP)
 
@@ -55,6 +55,10 @@ unit: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/cost.py
+
+# an hour on 2 cores; ZOO="meliusnet22 resnet*" chooses networks, ZOO=--missing those not yet checked
+zoo-check: $(STAMP)
+	$(BIN)/python benchmarks/zoo_check.py $(ZOO)
 
 clean:
 	rm -rf build dist *.egg-info src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -2,9 +2,9 @@
 
 An architecture counts when it was never seen before: sampled from the space ``melius``, of 28 to 40
 convolutions (MeliusNet22 has 34), digest distinct from all others. Sampling is not timed; lowering,
-planning, counting and energy are. What is remembered between architectures is the inference per op
-and the price per fused step, as in a search that has been running for a while: ``--warm`` says for
-how many architectures. torchinfo counts the same architectures from built torch modules; its time
+planning, counting and energy are, on every profile at once or on one. What is remembered between
+architectures is the inference per op and the amounts per fused step, as in a search that has been
+running for a while: ``--warm`` says for how many architectures. torchinfo counts the same architectures from built torch modules; its time
 does not include building them.
 
 Run ``python benchmarks/cost.py``; ``--json FILE`` keeps the result.
@@ -22,7 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bitfront.evaluators.cost import count, estimate_energy, peak_memory_bytes
+from bitfront.evaluators.cost import count, estimate_energies, peak_memory_bytes
 from bitfront.evaluators.hardware.profile import load_profile, profile_names
 from bitfront.spaces import Architecture, RandomChoose, Task, spaces
 from bitfront.spaces.plan import plan
@@ -56,10 +56,10 @@ def cost(architecture: Architecture, profiles: list[Any]) -> None:
     """Everything that a search asks of a candidate before it trains it."""
     graph = architecture.lower()
     planned = plan(graph)
-    count(graph, "hpi")
+    count(graph, "hpi", plan=planned)
     peak_memory_bytes(planned)
-    for profile in profiles:
-        estimate_energy(planned, profile)
+    if profiles:
+        estimate_energies(planned, profiles)
 
 
 def rate(work: Callable[[Architecture], None], batches: list[list[Architecture]]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Row:
     """Blocks at one resolution.
 
     Attributes:
-        title: "Stem", "Stage 1", ..., "Head".
+        title: "Stem", "Stage 1", ..., "Head"; behind "Member 1, " in an ensemble.
         size: Channels, rows and columns of the row's result: "64 × 8 × 8".
         tiles: In the order of execution.
     """
@@ -113,16 +113,27 @@ def network_view(architecture: Architecture) -> NetworkView:
 
 
 def _rows(architecture: Architecture, graph: Graph) -> tuple[Row, ...]:
-    rows = [_row("Stem", (_tile(graph, "stem", architecture.stem),))]
-    for s, stage in enumerate(architecture.stages):
-        tiles = [
-            _tile(graph, f"stages.{s}.blocks.{i}", block) for i, block in enumerate(stage.blocks)
-        ]
-        if stage.transition is not None:
-            tiles.append(_tile(graph, f"stages.{s}.transition", stage.transition))
-        rows.append(_row(f"Stage {s + 1}", tuple(tiles)))
-    rows.append(_row("Head", (_tile(graph, "head", architecture.head),)))
+    if architecture.members == 1:
+        return tuple(_member(architecture, graph))
+    rows = []
+    for m in range(architecture.members):
+        rows += _member(architecture, graph, f"members.{m}.", f"Member {m + 1}, ")
     return tuple(rows)
+
+
+def _member(
+    architecture: Architecture, graph: Graph, region: str = "", title: str = ""
+) -> list[Row]:
+    """The rows of one network of an ensemble; of the network where there is only one."""
+    rows = [_row(f"{title}Stem", (_tile(graph, f"{region}stem", architecture.stem),))]
+    for s, stage in enumerate(architecture.stages):
+        name = f"{region}stages.{s}"
+        tiles = [_tile(graph, f"{name}.blocks.{i}", block) for i, block in enumerate(stage.blocks)]
+        if stage.transition is not None:
+            tiles.append(_tile(graph, f"{name}.transition", stage.transition))
+        rows.append(_row(f"{title}Stage {s + 1}", tuple(tiles)))
+    rows.append(_row(f"{title}Head", (_tile(graph, f"{region}head", architecture.head),)))
+    return rows
 
 
 def _row(title: str, tiles: tuple[Tile, ...]) -> Row:

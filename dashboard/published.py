@@ -14,7 +14,7 @@ from bitfront.evaluators.hardware.profile import load_profile, profile_names
 from bitfront.evaluators.objective import cost_measurements
 from bitfront.spaces.zoo import zoo
 
-# the zoo's figures are all for ImageNet; a folder of images is it by its name only
+# a folder of images is ImageNet by its name only
 _IMAGENET: Final = re.compile(r"(imagenet([-_]?(1k|2012))?|ilsvrc([-_]?2012)?)", re.IGNORECASE)
 
 
@@ -34,10 +34,15 @@ class PublishedPoint:
     label: str
 
 
-def is_comparable(dataset: str) -> bool:
-    """Whether the published figures were measured on this data set."""
+def is_comparable(dataset: str, published: str = "imagenet") -> bool:
+    """Whether figures that were measured on one data set hold for another.
+
+    Args:
+        dataset: Of a study.
+        published: Of an entry of the zoo.
+    """
     last = re.split(r"[:/\\]", dataset.rstrip("/\\"))[-1]
-    return _IMAGENET.fullmatch(last) is not None
+    return _IMAGENET.fullmatch(last) is not None if published == "imagenet" else last == published
 
 
 def published_points(snapshot: Snapshot, x: Axis, y: Axis) -> tuple[PublishedPoint, ...]:
@@ -46,30 +51,36 @@ def published_points(snapshot: Snapshot, x: Axis, y: Axis) -> tuple[PublishedPoi
     Accuracies are what the authors report; costs are computed here, by the rules that the trials'
     costs follow.
     """
-    if not is_comparable(snapshot.study.dataset):
-        return ()
     found = []
     for name, entry in zoo.items():
+        if not is_comparable(snapshot.study.dataset, entry.dataset):
+            continue
         at = [_value(name, axis, snapshot) for axis in (x, y)]
         if at[0] is not None and at[1] is not None:
-            top1 = texts.percent(entry.published.get("top1", 0.0) / 100)
             source = texts.plot_text(entry.published["source"]).replace("; ", "<br>")
-            label = f"<b>{texts.plot_text(name)}</b><br>{top1} published<br>{source}"
+            label = f"<b>{texts.plot_text(name)}</b><br>{_accuracy(name)}<br>{source}"
             found.append(PublishedPoint(name=name, x=at[0], y=at[1], label=label))
     return tuple(found)
 
 
 def comparison(snapshot: Snapshot) -> str:
     """One sentence on which published networks are drawn, and why."""
-    if is_comparable(snapshot.study.dataset):
+    studied = snapshot.study.dataset
+    measured_on = sorted({entry.dataset for entry in zoo.values()})
+    if any(is_comparable(studied, dataset) for dataset in measured_on):
         return (
             "Published networks: accuracy as their authors report it, costs computed here by the "
             "same rules as the trials'."
         )
     return (
-        "No published network is drawn: all figures of the zoo are for ImageNet, so none is "
-        f"comparable with a study on {snapshot.study.dataset}."
+        "No published network is drawn: the figures of the zoo are for "
+        f"{' and '.join(measured_on)}, so none is comparable with a study on {studied}."
     )
+
+
+def _accuracy(name: str) -> str:
+    top1 = zoo[name].published.get("top1")
+    return "no accuracy published" if top1 is None else f"{texts.percent(top1 / 100)} published"
 
 
 def _value(name: str, axis: Axis, snapshot: Snapshot) -> float | None:

@@ -27,8 +27,8 @@ from bitfront.kernels import Fill, PackedBits, pack, pack_nchw, xnor_conv2d, xno
 from bitfront.spaces.errors import BitfrontError, InvalidValue
 from bitfront.spaces.graph import Domain, Graph, Node
 from bitfront.spaces.network import Network
-from bitfront.spaces.ops import Conv2d, Linear
-from bitfront.spaces.quantizers import Quantizer
+from bitfront.spaces.ops import Conv2d, FilterScale, Linear
+from bitfront.spaces.quantizers import Learned, Quantizer
 
 
 class InexactLayers(BitfrontError):
@@ -62,7 +62,10 @@ def weight_owners(graph: Graph) -> dict[int, int]:
     first: dict[tuple[int, Quantizer], int] = {}
     for node in graph.nodes:
         if isinstance(node.op, Conv2d | Linear):
-            owners[node.index] = first.setdefault((node.latent, node.op.weight), node.index)
+            # a learned quantizer has parameters of its own in every layer
+            shared = not isinstance(node.op.weight, Learned)
+            owner = first.setdefault((node.latent, node.op.weight), node.index)
+            owners[node.index] = owner if shared else node.index
     return owners
 
 
@@ -76,7 +79,23 @@ def quantized_weight(network: Network, node: Node) -> Tensor:
     """
     latent = network.graph.nodes[node.latent]
     weight = network.get_parameter(f"{latent.name}.weight").detach()
-    return weight_quantizer_of(node).q(weight)
+    quantizer = weight_quantizer_of(node)
+    if isinstance(quantizer, Learned):
+        return quantizer.q(weight, *network.quantizer_parameters(node.index))
+    return quantizer.q(weight)
+
+
+def filter_factors(network: Network, node: Node) -> Tensor:
+    """The factors, one per filter, that a ``FilterScale`` node multiplies with, float32.
+
+    Raises:
+        InvalidValue: If the node is another.
+    """
+    op = node.op
+    if not isinstance(op, FilterScale):
+        raise InvalidValue(f"{node.name} must scale filters, but is a {op.kind}.")
+    latent = network.graph.nodes[node.latent]
+    return op.quantizer.factors(network.get_parameter(f"{latent.name}.weight").detach())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

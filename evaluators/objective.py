@@ -75,16 +75,17 @@ def _analytic(objective: str, unit: str, value: float) -> Measurement:
 
 
 def _ops(costed: Costed) -> Measurement:
-    # "full" is the one convention that is defined for every width
-    return _analytic("ops", "OPs", count(costed.graph, "full").ops or 0.0)
+    # "full" is defined for every width; "hpi" and "reactnet" stretch their rule beyond one bit
+    ops = count(costed.graph, "full", plan=costed.plan).ops
+    return _analytic("ops", "OPs", ops or 0.0)
 
 
 def _params(costed: Costed) -> Measurement:
-    return _analytic("params", "parameters", count(costed.graph).params)
+    return _analytic("params", "parameters", count(costed.graph, plan=costed.plan).params)
 
 
 def _size(costed: Costed) -> Measurement:
-    return _analytic("size_mib", "MiB", count(costed.graph).size_mib)
+    return _analytic("size_mib", "MiB", count(costed.graph, plan=costed.plan).size_mib)
 
 
 def _memory(costed: Costed) -> Measurement:

@@ -15,7 +15,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 # filling the registry of spaces is what this import is for
+from bitfront.spaces import binary_densenet as _binary_densenet  # noqa: F401
+from bitfront.spaces import boolnet as _boolnet  # noqa: F401
+from bitfront.spaces import field as _field  # noqa: F401
 from bitfront.spaces import melius as _melius  # noqa: F401
+from bitfront.spaces import resnet_e as _resnet_e  # noqa: F401
 from bitfront.spaces.architecture import Architecture, Stage, read_architecture
 from bitfront.spaces.blocks import Block
 from bitfront.spaces.candidate import Candidate
@@ -37,6 +41,7 @@ from bitfront.spaces.graph import (
     TensorType,
     Work,
 )
+from bitfront.spaces.inverse import decisions_of
 from bitfront.spaces.precision import BINARY, FULL, Precision
 from bitfront.spaces.quantizers import Quantizer
 from bitfront.spaces.recipe import Recipe
@@ -87,6 +92,7 @@ __all__ = [
     "Value",
     "Work",
     "build",
+    "decisions_of",
     "read_architecture",
     "replay",
     "spaces",

@@ -78,11 +78,20 @@ class Replay(_Recording):
         self._decisions = decisions
         self._otherwise = otherwise
 
-    def _answer(self, name: str, ask: Callable[[Choose], T], fits: Callable[[T], bool]) -> T:
+    def _answer(
+        self,
+        name: str,
+        ask: Callable[[Choose], T],
+        fits: Callable[[T], bool],
+        accepted: Sequence[T] | str,
+    ) -> T:
         if name in self._decisions:
             value: T = self._decisions[name]  # type: ignore[assignment]
             if not fits(value):
-                raise InvalidValue(f"The decision {name!r} cannot be {value!r} in this space.")
+                only = accepted if isinstance(accepted, str) else ", ".join(map(repr, accepted))
+                raise InvalidValue(
+                    f"The decision {name!r} cannot be {value!r} in this space, only {only}."
+                )
             return self._kept(name, value)
         if self._otherwise is None:
             raise InvalidValue(f"The decisions lack an answer for {name!r}.")
@@ -90,11 +99,15 @@ class Replay(_Recording):
 
     def option(self, name: str, options: Sequence[T]) -> T:
         """The recorded option."""
-        return self._answer(name, lambda o: o.option(name, options), lambda v: v in options)
+        return self._answer(
+            name, lambda o: o.option(name, options), lambda v: v in options, options
+        )
 
     def ordered(self, name: str, options: Sequence[T]) -> T:
         """The recorded option."""
-        return self._answer(name, lambda o: o.ordered(name, options), lambda v: v in options)
+        return self._answer(
+            name, lambda o: o.ordered(name, options), lambda v: v in options, options
+        )
 
     def number(self, name: str, low: float, high: float, *, log: bool = False) -> float:
         """The recorded number."""
@@ -102,9 +115,37 @@ class Replay(_Recording):
         def fits(value: float) -> bool:
             return isinstance(value, int | float) and low <= value <= high
 
-        return self._answer(name, lambda o: o.number(name, low, high, log=log), fits)
+        def ask(choose: Choose) -> float:
+            return choose.number(name, low, high, log=log)
+
+        return self._answer(name, ask, fits, f"{low} to {high}")
 
 
 def replay(decisions: Decisions, otherwise: Choose | None = None) -> Replay:
     """Answer from recorded decisions; see ``Replay``."""
     return Replay(decisions, otherwise)
+
+
+class Within:
+    """Asks another for the answers to questions under a prefix.
+
+    Args:
+        choose: Who answers.
+        prefix: Put before each name.
+    """
+
+    def __init__(self, choose: Choose, prefix: str) -> None:
+        self._choose = choose
+        self._prefix = prefix
+
+    def option(self, name: str, options: Sequence[T]) -> T:
+        """Choose one of unordered options."""
+        return self._choose.option(self._prefix + name, options)
+
+    def ordered(self, name: str, options: Sequence[T]) -> T:
+        """Choose one of options that are numbers in ascending order."""
+        return self._choose.ordered(self._prefix + name, options)
+
+    def number(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        """Choose a real number, ``low <= x <= high``, uniformly or in its logarithm."""
+        return self._choose.number(self._prefix + name, low, high, log=log)

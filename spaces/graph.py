@@ -13,8 +13,10 @@ Bits, stated once: ``sign(0) = +1``, and a stored bit is 1 where the value is +1
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import chain
 from math import prod
 from typing import ClassVar, Final, NamedTuple
 
@@ -23,6 +25,8 @@ from bitfront.spaces.value import Value
 
 SIGN_OF_ZERO: Final = 1
 BIT_ORDER: Final = "little"
+MEMBER: Final = "member"
+"""Kind of the region that holds one network of an ensemble."""
 
 
 class Domain(StrEnum):
@@ -32,7 +36,7 @@ class Domain(StrEnum):
     ACCUMULATOR = "accumulator"  # integers: sums of products of codes
     BIPOLAR = "bipolar"  # {-1, +1}
     BOOLEAN = "boolean"  # {0, 1}
-    CODE = "code"  # at most 2^bits equally spaced levels
+    CODE = "code"  # at most 2^bits levels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -88,10 +92,11 @@ class Role(StrEnum):
     STATISTIC = "statistic"  # running mean or variance: a buffer
     SCALE = "scale"  # learned factor outside a norm
     SLOPE = "slope"  # PReLU
-    BUFFER = "buffer"  # fixed values, such as a blur's kernel
+    LEVELS = "levels"  # what quantised values stand for, fitted to the data: a buffer
+    BUFFER = "buffer"  # fixed values, such as a blur's kernel, and training's notes
 
 
-BUFFERS: Final = frozenset({Role.STATISTIC, Role.BUFFER})
+BUFFERS: Final = frozenset({Role.STATISTIC, Role.LEVELS, Role.BUFFER})
 
 
 class ParameterSpec(NamedTuple):
@@ -111,7 +116,7 @@ class ParameterSpec(NamedTuple):
 class Parameter(NamedTuple):
     """A row of a graph's parameter table.
 
-    ``bases`` counts the quantised tensors that are derived from this one latent tensor.
+    ``bases`` counts the quantised tensors that are derived from this one latent tensor and stored.
     """
 
     name: str
@@ -246,9 +251,14 @@ class Graph:
                 return region
         raise InvalidValue(f"The graph has no region {name!r}.")
 
-    def body(self) -> range:
-        """Indices of the nodes between the stem and the head."""
-        return range(self.region("stem").end, self.region("head").start)
+    def body(self) -> Collection[int]:
+        """Indices of the nodes between the stem and the head, of every member of an ensemble."""
+        members = [f"{region.name}." for region in self.regions if region.kind == MEMBER]
+        spans = [
+            range(self.region(f"{member}stem").end, self.region(f"{member}head").start)
+            for member in members or [""]
+        ]
+        return spans[0] if len(spans) == 1 else frozenset(chain(*spans))
 
     def parameters(self) -> tuple[Parameter, ...]:
         """The table of parameters and buffers, named as in torch's ``state_dict``.
@@ -264,7 +274,9 @@ class Graph:
         bases: dict[int, set[object]] = {}
         for node in self.nodes:
             if node.facts.macs and node.facts.params:
-                bases.setdefault(node.latent, set()).add(getattr(node.op, "weight", None))
+                weight = getattr(node.op, "weight", None)
+                code = None if weight is None else weight.stored
+                bases.setdefault(node.latent, set()).add(code)
         rows = []
         for node in self.nodes:
             for spec in node.facts.params:

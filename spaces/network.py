@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from math import prod
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from bitfront.spaces.architecture import Architecture
-from bitfront.spaces.errors import InvalidValue
+from bitfront.spaces.errors import InfeasibleArchitecture, InvalidValue
 from bitfront.spaces.graph import Graph
-from bitfront.spaces.torch_ops import Form, forms
+from bitfront.spaces.quantizers import estimated_input, estimated_weight
+from bitfront.spaces.torch_ops import Form, Quantizing, forms
+
+MAX_BYTES: Final = 16 * 2**30
+"""Of the weights, or of what one operation reads and writes for one image."""
 
 
 class _Step(NamedTuple):
@@ -32,10 +37,25 @@ class Network(nn.Module):
         graph: What to build.
         t_clip: Where the gradient of a sign is cut: dq/dx = 1 for ``|x| <= t_clip``.
         seed: Of the initial weights; the global random state stays as it is.
+        estimator: The recipe's, for the signs of activations.
+        weight_estimator: The recipe's, for the signs of weights.
+
+    Raises:
+        InvalidValue: If there is no such estimator, or a node has a region's name.
+        InfeasibleArchitecture: If no memory could hold it.
     """
 
-    def __init__(self, graph: Graph, *, t_clip: float = 1.3, seed: int = 0) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        t_clip: float = 1.3,
+        seed: int = 0,
+        estimator: str = "sign",
+        weight_estimator: str = "sign",
+    ) -> None:
         super().__init__()
+        _check_size(graph)
         self.graph = graph
         generator = torch.Generator().manual_seed(seed)
         # plain attributes: the tree below registers the same modules under their dotted names
@@ -45,6 +65,12 @@ class Network(nn.Module):
         for node in graph.nodes:
             inputs = tuple(graph.nodes[i].type for i in node.inputs)
             form = forms[node.op.kind](node, inputs, t_clip, generator)
+            if isinstance(form, Quantizing):
+                form.train_with(
+                    estimated_weight(form.quantizer, weight_estimator)
+                    if node.op.main
+                    else estimated_input(form.quantizer, estimator)
+                )
             _file(self, node.name, form)
             self._forms.append(form)
             ended = tuple(i for i in dict.fromkeys(node.inputs) if last_read[i] == node.index)
@@ -60,12 +86,53 @@ class Network(nn.Module):
                 del values[i]
         return values[len(self._steps) - 1]
 
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        """Set what training changes with the epochs: the width of progressive signs' ramps.
+
+        Args:
+            epoch: The one that starts, counted from 0.
+            epochs: Of the whole training.
+        """
+        for form in self._forms:
+            if isinstance(form, Quantizing):
+                form.start_epoch(epoch, epochs)
+
+    def quantizer_parameters(self, index: int) -> tuple[Tensor, ...]:
+        """Parameters and state of the quantizer in one node, detached, as it declares them."""
+        form = self._forms[index]
+        if not isinstance(form, Quantizing):
+            return ()
+        return tuple(p.detach() for p in form.quantizer_parameters())
+
     def trace(self, x: Tensor) -> list[Tensor]:
         """Every node's value for images ``(N, C, H, W)``, in the order of ``graph.nodes``."""
         values = {0: x}
         for index, step in enumerate(self._steps[1:], start=1):
             values[index] = _value(step, values)
         return list(values.values())
+
+
+def _check_size(graph: Graph) -> None:
+    """Refuse what no machine that this is for could hold, before anything is allocated.
+
+    Raises:
+        InfeasibleArchitecture: If the weights, or the maps of one operation, exceed ``MAX_BYTES``.
+    """
+    gib = MAX_BYTES // 2**30
+    count = sum(prod(row.shape) for row in graph.parameters())
+    if 4 * count > MAX_BYTES:
+        raise InfeasibleArchitecture(
+            f"The weights of a network must fit {gib} GiB, but {count:,} parameters of 4 bytes "
+            f"take {4 * count / 2**30:,.0f} GiB."
+        )
+    nodes = graph.nodes
+    for node in nodes:
+        values = node.type.elements + sum(nodes[i].type.elements for i in node.inputs)
+        if 4 * values > MAX_BYTES:
+            raise InfeasibleArchitecture(
+                f"What one operation reads and writes for one image must fit {gib} GiB, but "
+                f"{node.name} needs {4 * values / 2**30:,.0f} GiB."
+            )
 
 
 def _value(step: _Step, values: dict[int, Tensor]) -> Tensor:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from bitfront.spaces.errors import InvalidValue
-from bitfront.spaces.value import Value, canonical, decode, digest_of, encode
+from bitfront.spaces.quantizers import ESTIMATORS, WEIGHT_ESTIMATORS
+from bitfront.spaces.value import Value, added, canonical, decode, digest_of, encode
 
 OPTIMIZERS: Final = ("radam", "adamw", "sgd")
 SCHEDULES: Final = ("cosine", "constant")
@@ -29,6 +30,10 @@ class Recipe(Value):
         label_smoothing: Mass that is spread over the other classes.
         augmentation: "none", "shift" (random shift by one pixel), "crop-flip" (pad 4, crop, mirror)
             or "resized-crop-flip" (area 0.08 to 1, aspect 3/4 to 4/3, mirror).
+        estimator: The derivative of the signs of activations in training: "sign" (cut at t_clip),
+            "approx_sign" (2 - 2|x|) or "swish_sign".
+        weight_estimator: How the signs of weights are trained: "sign" (gradient straight through)
+            or "progressive" (a ramp that becomes the sign; see ``ProgressiveSign``).
         digest: SHA-256 of the canonical JSON, computed at construction.
     """
 
@@ -42,6 +47,8 @@ class Recipe(Value):
     t_clip: float = 1.3
     label_smoothing: float = 0.0
     augmentation: str = "none"
+    estimator: str = added("sign")
+    weight_estimator: str = added("sign")
     digest: str = field(init=False, repr=False, default="")
 
     def check(self) -> None:
@@ -49,6 +56,8 @@ class Recipe(Value):
         _one_of("optimizer", self.optimizer, OPTIMIZERS)
         _one_of("schedule", self.schedule, SCHEDULES)
         _one_of("augmentation", self.augmentation, AUGMENTATIONS)
+        _one_of("estimator", self.estimator, tuple(ESTIMATORS))
+        _one_of("weight_estimator", self.weight_estimator, WEIGHT_ESTIMATORS)
         _within("learning_rate", self.learning_rate, 1e-8, 10.0)
         _within("weight_decay", self.weight_decay, 0.0, 1.0)
         _within("epochs", self.epochs, 1, 100_000)

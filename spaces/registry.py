@@ -39,7 +39,9 @@ class Registry(Mapping[str, T], Generic[T]):
         near = get_close_matches(str(name), self._things, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         known = ", ".join(sorted(self._things)) or "none"
-        raise UnknownName(f"Unknown {self.what} {name!r}.{hint} Known: {known}.")
+        shown = repr(name)
+        shown = shown if len(shown) <= 100 else shown[:97] + "..."
+        raise UnknownName(f"Unknown {self.what} {shown}.{hint} Known: {known}.")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._things)

@@ -14,11 +14,13 @@ import typing
 from collections.abc import Callable
 from dataclasses import MISSING, field, fields
 from functools import cache
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from bitfront.spaces.errors import InvalidValue
 
 V = TypeVar("V", bound="Value")
+MAX_BITS: Final = 1024
+MAX_TEXT: Final = 4096
 _ADDED = "added"
 
 
@@ -145,7 +147,8 @@ def decode(cls: type[V], data: Any, where: str) -> V:
     unknown = [k for k in data if k not in names and not (k == "kind" and cls.kind)]
     if unknown:
         raise InvalidValue(
-            f"{where} has no field {unknown[0]!r}; its fields are {', '.join(sorted(names))}."
+            f"{where} has no field {str(unknown[0])[:60]!r}; its fields are "
+            f"{', '.join(sorted(names))}."
         )
     values = {}
     for f in known:
@@ -193,6 +196,10 @@ def _read(hint: Any, data: Any, where: str) -> Any:
         raise InvalidValue(f"{where} must be finite, but is {data!r}.")
     if not isinstance(data, hint) or (hint is int and isinstance(data, bool)):
         raise InvalidValue(f"{where} must be {_article(hint)}, but is {_shown(data)}.")
+    if isinstance(data, int) and data.bit_length() > MAX_BITS:
+        raise InvalidValue(f"{where} must be below 2^{MAX_BITS} in size, but is {_shown(data)}.")
+    if isinstance(data, str) and len(data) > MAX_TEXT:
+        raise InvalidValue(f"{where} must have at most {MAX_TEXT} letters, but has {len(data)}.")
     return data
 
 
@@ -203,5 +210,16 @@ def _article(hint: type) -> str:
 
 
 def _shown(data: Any) -> str:
-    text = json.dumps(data) if not isinstance(data, float) else repr(data)
+    """A value for an error text: short, whatever a document holds."""
+    if isinstance(data, dict | list) and len(data) > 20:
+        return f"{'an object' if isinstance(data, dict) else 'a list'} of {len(data)}"
+    if isinstance(data, str):
+        data = data[:60]
+    try:
+        text = repr(data) if isinstance(data, float) else json.dumps(data)
+    except RecursionError:
+        return "nested too deeply to be shown"
+    except ValueError:
+        # python writes no integer of more than 4300 digits
+        return "too large to be shown"
     return text if len(text) <= 60 else text[:57] + "..."

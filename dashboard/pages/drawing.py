@@ -68,7 +68,7 @@ def _colours(rows: Sequence[Row]) -> dict[str, str]:
     for tile in (tile for row in rows for tile in row.tiles):
         if tile.kind in found:
             continue
-        if tile.region in ("stem", "head"):
+        if tile.region.endswith(("stem", "head")):
             found[tile.kind] = "end"
         elif tile.region.endswith(".transition"):
             found[tile.kind] = "change"

@@ -6,6 +6,7 @@ from bitfront.evaluators.cost.energy import (
     SCOPES,
     Energy,
     GroupEnergy,
+    estimate_energies,
     estimate_energy,
 )
 from bitfront.evaluators.cost.memory import peak_memory_bytes
@@ -18,6 +19,7 @@ __all__ = [
     "Energy",
     "GroupEnergy",
     "count",
+    "estimate_energies",
     "estimate_energy",
     "peak_memory_bytes",
 ]

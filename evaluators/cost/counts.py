@@ -1,29 +1,41 @@
 """Counting operations, parameters and size, by each paper's convention.
 
-============  =================================================================================
-convention    rule
-============  =================================================================================
-``hpi``       convolutions only (no classifier); OPs = BOPs/64 + FLOPs; a batch norm has 2
-              parameters per channel; size in MiB (BinaryDenseNet, ResNetE, MeliusNet)
-``reactnet``  as ``hpi``, with the classifier in FLOPs (ReActNet, Bi-Real)
-``larq``      every MAC by the precision of its operands, classifier and blur included; no OPs
-``full``      every MAC, a w x a-bit one as w*a/64; plus element-wise work, reported apart
-============  =================================================================================
+=============  ==============================================================================
+convention     rule
+=============  ==============================================================================
+``hpi``        convolutions only (no classifier); OPs = BOPs/64 + FLOPs; a batch norm has 2
+               parameters per channel; size in MiB (BinaryDenseNet, ResNetE, MeliusNet)
+``reactnet``   as ``hpi``, with the classifier in FLOPs (ReActNet, Bi-Real)
+``larq``       every MAC by the precision of its operands, classifier and blur included; no OPs
+``full``       every MAC, a w x a-bit one as w*a/64; plus element-wise work, reported apart
+``fvbitcore``  every MAC of a b-bit layer as b/32 of a FLOP, b the wider of its weight and input;
+               a batch norm 2 FLOPs per value (1 without a learned scale); all parameters of such
+               a layer have b bits, all others 32; a latent weight with several bases counts once
+=============  ==============================================================================
 
 A MAC is one operation. With 32 (or 16) bits on either side it is a FLOP; else it is a BOP. ``hpi``
 and ``reactnet`` divide BOPs by 64 whatever the width, which no paper defines for more than one
-bit: such a count is marked ``extended``.
+bit: such a count is marked ``extended``, and a search goes by ``full``.
+
+What the fields mean by ``fvbitcore``: ``flops`` are the MACs that are FLOPs and the batch norms,
+``bops`` the other MACs, so the tool's "#flops" is their sum; ``ops`` is its "#speed up flops". The
+tool also counts one FLOP per input value where a model calls torch's adaptive average pool, which
+depends on how the model is written and is left out here.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from bitfront.evaluators.cost.packing import packed, unpacked
+from bitfront.evaluators.cost.sums import sums_of
+from bitfront.evaluators.cost.tally import Tally, tally
 from bitfront.spaces.errors import InvalidValue
-from bitfront.spaces.graph import Facts, Graph, Node, Role
+from bitfront.spaces.graph import Facts, Graph, Node
+from bitfront.spaces.plan import Plan
 
-CONVENTIONS: Final = ("hpi", "reactnet", "larq", "full")
+CONVENTIONS: Final = ("hpi", "reactnet", "larq", "full", "fvbitcore")
 BITS_PER_MIB: Final = 8 * 2**20
 
 
@@ -34,11 +46,11 @@ class Counts:
     Attributes:
         convention: Name of the convention.
         params: Parameters; 2 per channel of a batch norm; several bases of one latent weight
-            count each, since each is stored.
+            count each, since each is stored. ``fvbitcore`` counts what is trained instead.
         params_binary: Parameters stored with fewer than 16 bits.
         flops: Floating-point MACs.
         bops: Quantised MACs; in ``full`` each times its weight and input bits.
-        ops: ``flops + bops / 64``; None where the convention has no such sum.
+        ops: The convention's sum of both; None where it has no such sum.
         size_mib: Size of the parameters.
         elementwise: Element-wise evaluations outside MACs (norms, activations, additions, pools).
         extended: The convention was stretched to widths that no paper defines for it.
@@ -59,92 +71,58 @@ class Counts:
         return asdict(self)
 
 
-class Tally(NamedTuple):
-    """What one op application adds, before any convention."""
-
-    params: int
-    params_binary: int
-    param_bits: int
-    elementwise: int
-    conv_float: int
-    conv_code: int
-    conv_bits: int
-    linear_float: int
-    linear_code: int
-    linear_bits: int
-    other_float: int
-    wide: int
-
-
-_TALLIES: dict[Facts, Tally] = {}
+_OPS: dict[Facts, int] = {}
 _LIMIT: Final = 500_000
 
 
-def _tally(node: Node) -> Tally:
-    facts = node.facts
-    params = params_binary = param_bits = norm_channels = 0
-    for spec in facts.params:
-        if spec.role is Role.STATISTIC:
-            norm_channels = spec.count
-        elif spec.role is not Role.NORM and spec.role is not Role.BUFFER:
-            params += spec.count
-            param_bits += spec.count * spec.bits
-            if spec.bits < 16:
-                params_binary += spec.count
-    # a batch norm folds to one factor and one offset per channel, learned or not
-    params += 2 * norm_channels
-    param_bits += 64 * norm_channels
-    quantised = facts.w_bits < 16 and facts.a_bits < 16
-    product = facts.w_bits * facts.a_bits
-    macs = (0, facts.macs, facts.macs * product) if quantised else (facts.macs, 0, 0)
-    none = (0, 0, 0)
-    kind = node.op.kind
-    tally = Tally(
-        params,
-        params_binary,
-        param_bits,
-        sum(work.count for work in facts.work),
-        *(macs if kind == "conv2d" else none),
-        *(macs if kind == "linear" else none),
-        facts.macs if kind not in ("conv2d", "linear") else 0,
-        int(quantised and product > 1),
-    )
-    if len(_TALLIES) >= _LIMIT:
-        _TALLIES.clear()
-    _TALLIES[facts] = tally
-    return tally
+def _tally_of(graph: Graph) -> Tally:
+    """Sum over all op applications; one that is met for the first time is remembered."""
+    total = 0
+    for node in graph.nodes:
+        found = _OPS.get(node[4])
+        if found is None:
+            if len(_OPS) >= _LIMIT:
+                _OPS.clear()
+            found = _OPS[node[4]] = packed(tally(node))
+        total += found
+    return Tally._make(unpacked(total, len(Tally._fields)))
 
 
-def count(graph: Graph, convention: str = "hpi") -> Counts:
+def count(graph: Graph, convention: str = "hpi", *, plan: Plan | None = None) -> Counts:
     """Count a lowered network by a convention.
 
     Args:
         graph: The lowered network.
         convention: One of ``CONVENTIONS``.
+        plan: Of the graph, where it is at hand: counting is then faster, the figures are the same.
 
     Raises:
         InvalidValue: If the convention is unknown.
 
     References:
         BMXNet v2 ``print_summary`` for ``hpi``; larq ``models.summary`` for ``larq``; the authors'
-        answers in ReActNet's issues 1, 17, 19 and 23 for ``reactnet``.
+        answers in ReActNet's issues 1, 17, 19 and 23 for ``reactnet``; hpi-xnor/fvbitcore
+        ``flop_count_table`` for ``fvbitcore``.
     """
     if convention not in CONVENTIONS:
         known = ", ".join(CONVENTIONS)
         raise InvalidValue(f"The convention must be one of {known}, but is {convention!r}.")
-    rows = [_TALLIES.get(node[4]) or _tally(node) for node in graph.nodes]
-    t = Tally(*map(sum, zip(*rows, strict=True)))
+    t = _tally_of(graph) if plan is None else sums_of(plan).tally
+    if convention == "fvbitcore":
+        return _fvbitcore(graph, t)
     params, params_binary, param_bits = t.params, t.params_binary, t.param_bits
     stored: dict[int, set[object]] = {}
     for index in graph.shared:
-        # a base derived from another node's weights is stored once per distinct quantizer
+        # a base derived from another node's weights is stored once per distinct code
         node = graph.nodes[index]
-        seen = stored.setdefault(node.latent, {graph.nodes[node.latent].op})
-        if node.op in seen:
-            params -= rows[index][0]
-            params_binary -= rows[index][1]
-            param_bits -= rows[index][2]
-        seen.add(node.op)
+        seen = stored.setdefault(node.latent, {_stored_code(graph.nodes[node.latent])})
+        code = _stored_code(node)
+        if code in seen:
+            again = tally(node)
+            params -= again.params
+            params_binary -= again.params_binary
+            param_bits -= again.param_bits
+        seen.add(code)
     flops, code_macs, bit_macs = t.conv_float, t.conv_code, t.conv_bits
     if convention != "hpi":
         flops += t.linear_float
@@ -163,4 +141,30 @@ def count(graph: Graph, convention: str = "hpi") -> Counts:
         size_mib=param_bits / BITS_PER_MIB,
         elementwise=t.elementwise,
         extended=t.wide > 0 and convention in ("hpi", "reactnet"),
+    )
+
+
+def _stored_code(node: Node) -> object:
+    """What a file holds of a layer's weights: the codes of their quantizer."""
+    weight = getattr(node.op, "weight", None)
+    return node.op if weight is None else weight.stored
+
+
+def _fvbitcore(graph: Graph, t: Tally) -> Counts:
+    params, binary, bits = t.fv_params, t.fv_binary, t.fv_param_bits
+    for index in graph.shared:
+        again = tally(graph.nodes[index])
+        params -= again.fv_params
+        binary -= again.fv_binary
+        bits -= again.fv_param_bits
+    return Counts(
+        convention="fvbitcore",
+        params=params,
+        params_binary=binary,
+        flops=t.conv_float + t.linear_float + t.other_float + t.fv_norm,
+        bops=t.conv_code + t.linear_code,
+        ops=t.fv_mac_bits / 32 + t.fv_norm,
+        size_mib=bits / BITS_PER_MIB,
+        elementwise=t.elementwise,
+        extended=False,
     )

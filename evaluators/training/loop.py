@@ -33,6 +33,7 @@ from bitfront.evaluators.training.checkpoint import (
     write_checkpoint,
 )
 from bitfront.evaluators.training.errors import EvaluationFailed
+from bitfront.evaluators.training.memory import activation_bytes, check_memory
 from bitfront.evaluators.training.optimizer import (
     build_optimizer,
     learning_rate,
@@ -44,7 +45,6 @@ from bitfront.evaluators.training.splits import DataSet
 from bitfront.evaluators.training.streams import Streams, sub_seed
 from bitfront.spaces.candidate import Candidate
 from bitfront.spaces.errors import InvalidValue
-from bitfront.spaces.graph import Graph
 from bitfront.spaces.network import Network
 
 __all__ = ["EpochResult", "Evaluation", "Trainer", "activation_bytes"]
@@ -58,11 +58,6 @@ MEMORY_TEXTS: Final = (
     "not enough memory",
     "could not create a memory object",
 )
-
-
-def activation_bytes(graph: Graph, batch_size: int) -> int:
-    """Bytes of the feature maps that a training step keeps: 4 per value; views share theirs."""
-    return 4 * batch_size * sum(n.type.elements for n in graph.nodes if not n.op.view)
 
 
 class Trainer:
@@ -133,8 +128,16 @@ class Trainer:
         self._streams = Streams(seed, self.device)
         self._splits: dict[str, tuple[Tensor, Tensor]] = {}
         self._graph = architecture.lower()
+        largest_step = ceil(len(data.train) / self.steps_per_epoch)
+        check_memory(self._graph, largest_step, self.device)
         with self._memory():
-            network = Network(self._graph, t_clip=recipe.t_clip, seed=sub_seed(seed, "weights"))
+            network = Network(
+                self._graph,
+                t_clip=recipe.t_clip,
+                seed=sub_seed(seed, "weights"),
+                estimator=recipe.estimator,
+                weight_estimator=recipe.weight_estimator,
+            )
             self.network: Network = network.to(self.device, memory_format=self._format)  # type: ignore[call-overload]
             factor, offset = data.affine()
             self._factor = torch.tensor(factor, device=self.device)
@@ -248,6 +251,7 @@ class Trainer:
         losses = torch.zeros(steps, device=self.device)
         sizes = []
         self.network.train()
+        self.network.start_epoch(self.epoch, recipe.epochs)
         for step, (rows, numbers) in enumerate(
             zip(order.tensor_split(steps), draws.tensor_split(steps), strict=True)
         ):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from functools import cache
-from typing import Any, ClassVar, Final, NoReturn, Self, TypeVar
+from typing import Any, ClassVar, Final, Self, TypeVar
 
 from bitfront.spaces.errors import InvalidValue
 from bitfront.spaces.graph import Builder, Domain
@@ -21,6 +21,7 @@ from bitfront.spaces.ops import (
     Prelu,
     Quantize,
     Relu,
+    Shift,
 )
 from bitfront.spaces.precision import FULL, Precision
 from bitfront.spaces.quantizers import (
@@ -59,11 +60,7 @@ class Block(Value):
         raise NotImplementedError
 
     def full(self) -> Self:
-        """The same block at 32 bits: identity quantizers, 32-bit feature maps.
-
-        Raises:
-            InvalidValue: If the block is boolean by nature.
-        """
+        """The same block at 32 bits: identity quantizers, 32-bit feature maps."""
         block: Self = _full(self)
         return block
 
@@ -92,17 +89,6 @@ def _full(block: B) -> B:
         elif f.name in ("shortcut_bits", "out_bits"):
             changes[f.name] = 32
     return replace(block, **changes) if changes else block
-
-
-def refuse_full(block: Block) -> NoReturn:
-    """Say that a block has no form at 32 bits.
-
-    Raises:
-        InvalidValue: Always.
-    """
-    raise InvalidValue(
-        f"A {block.kind!r} block has no 32-bit twin: its binary maps are what it is made of."
-    )
 
 
 blocks: Final[Registry[type[Block]]] = Registry("block")
@@ -137,6 +123,7 @@ def check_storage(name: str, bits: int) -> None:
 RELU: Final = Relu()
 PRELU: Final = Prelu()
 NORM: Final = BatchNorm()
+SHIFT: Final = Shift()
 
 
 @cache
@@ -160,22 +147,26 @@ def _conv(
     groups: int,
     dilation: int,
     replicate: bool,
+    padding: int | None,
+    bias: bool,
 ) -> Conv2d:
     return Conv2d(
         out_channels=out_channels,
         kernel_size=kernel_size,
         stride=stride,
-        padding=dilation * (kernel_size - 1) // 2,
+        padding=dilation * (kernel_size - 1) // 2 if padding is None else padding,
         padding_value=padding_value,
         replicate=replicate,
         dilation=dilation,
         groups=groups,
         weight=weight,
+        bias=bias,
     )
 
 
 @cache
-def _filter_scale(quantizer: Scaled) -> FilterScale:
+def filter_scale(quantizer: Scaled) -> FilterScale:
+    """The op that multiplies a layer's sums by the factors of its filters."""
     return FilterScale(quantizer=quantizer)
 
 
@@ -206,20 +197,35 @@ def conv(
     groups: int = 1,
     dilation: int = 1,
     replicate: bool = False,
+    padding: int | None = None,
+    bias: bool = False,
     name: str = "conv",
 ) -> int:
-    """Convolution without bias; padding keeps the size at stride 1.
+    """Convolution; without a given padding, it keeps the size at stride 1.
 
-    Weights with a factor per filter give two nodes: the layer on codes, and the factors.
+    Weights with a factor per filter give two nodes: the layer on codes, and the factors. A bias is
+    part of a 32-bit layer, and one more node behind the sums of a quantised one.
     """
     # a padding value is only a level of one-bit inputs
     value = padding_value if b.nodes[x].facts.out.domain is Domain.BIPOLAR else 0.0
     codes = weight.codes if isinstance(weight, Scaled) else weight
-    op = _conv(out_channels, kernel_size, stride, codes, value, groups, dilation, replicate)
+    inside = bias and weight == IDENTITY
+    op = _conv(
+        out_channels,
+        kernel_size,
+        stride,
+        codes,
+        value,
+        groups,
+        dilation,
+        replicate,
+        padding,
+        inside,
+    )
     y = b.add(op, x, name=name)
     if isinstance(weight, Scaled):
-        y = b.add(_filter_scale(weight), y, name=f"{name}_scale", latent=y)
-    return y
+        y = b.add(filter_scale(weight), y, name=f"{name}_scale", latent=y)
+    return b.add(SHIFT, y, name=f"{name}_bias") if bias and not inside else y
 
 
 @cache

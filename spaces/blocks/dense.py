@@ -33,6 +33,7 @@ from bitfront.spaces.errors import InfeasibleArchitecture
 from bitfront.spaces.graph import Builder
 from bitfront.spaces.ops import Add, Concat, Interleave, Slice
 from bitfront.spaces.precision import BINARY, Precision
+from bitfront.spaces.value import added
 
 CONCAT = Concat()
 ADD = Add()
@@ -69,13 +70,13 @@ class _Growing(Block):
         check_range("dilation", self.dilation, 1, 16)
         check_storage("shortcut_bits", self.shortcut_bits)
 
-    def convolved(self, b: Builder, x: int) -> int:
+    def convolved(self, b: Builder, x: int, channels: int) -> int:
         """Norm, quantise, convolve: the part that both blocks share."""
         x = quantize(b, b.add(NORM, x, name="norm"), self.precision.input)
         return conv(
             b,
             x,
-            self.growth,
+            channels,
             self.kernel_size,
             weight=self.precision.weight,
             padding_value=-1.0,
@@ -97,7 +98,7 @@ class Dense(_Growing):
 
     def build(self, b: Builder, x: int) -> int:
         """``growth`` channels more."""
-        y = store(b, self.convolved(b, x), self.shortcut_bits, normalised=False)
+        y = store(b, self.convolved(b, x, self.growth), self.shortcut_bits, normalised=False)
         return b.add(CONCAT, x, y, name="concat")
 
 
@@ -106,12 +107,16 @@ class Dense(_Growing):
 class Improvement(_Growing):
     """Improvement block: a correction added to the last ``growth`` channels.
 
+    Attributes:
+        whole: NaiveNet's form: the correction is added to all channels, whatever ``growth`` is.
+
     References:
         Bethge et al. 2020, MeliusNet (arXiv:2001.05936).
     """
 
     kind: ClassVar[str] = "improvement"
     symbol: ClassVar[str] = "I"
+    whole: bool = added(False)
 
     def build(self, b: Builder, x: int) -> int:
         """As many channels as before.
@@ -120,19 +125,20 @@ class Improvement(_Growing):
             InfeasibleArchitecture: If there are fewer than ``growth`` channels.
         """
         channels = b.channels(x)
-        if channels < self.growth:
+        corrected = channels if self.whole else self.growth
+        if channels < corrected:
             raise InfeasibleArchitecture(
-                f"An improvement block corrects the last {self.growth} channels, but there are "
+                f"An improvement block corrects the last {corrected} channels, but there are "
                 f"only {channels}."
             )
-        y = self.convolved(b, x)
+        y = self.convolved(b, x, corrected)
         if self.shortcut_bits <= 8:
             y = norm(b, y, "store_norm")
-        if channels == self.growth:
+        if channels == corrected:
             y = b.add(ADD, x, y, name="add")
             return store(b, y, self.shortcut_bits, normalised=True)
-        keep = b.add(slice_op(0, channels - self.growth), x, name="keep")
-        last = b.add(slice_op(channels - self.growth, channels), x, name="last")
+        keep = b.add(slice_op(0, channels - corrected), x, name="keep")
+        last = b.add(slice_op(channels - corrected, channels), x, name="last")
         y = b.add(ADD, last, y, name="add")
         y = store(b, y, self.shortcut_bits, normalised=True)
         return b.add(CONCAT, keep, y, name="concat")

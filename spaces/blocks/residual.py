@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import ClassVar, NoReturn
+from typing import ClassVar
 
 from bitfront.spaces.blocks.block import (
     PRELU,
@@ -18,25 +18,27 @@ from bitfront.spaces.blocks.block import (
     conv,
     norm,
     quantize,
-    refuse_full,
     store,
 )
 from bitfront.spaces.errors import InvalidValue
-from bitfront.spaces.graph import Builder
+from bitfront.spaces.graph import Builder, Domain
 from bitfront.spaces.ops import (
     Add,
     Conv2d,
     GlobalAvgPool,
     Mul,
+    OuterScale,
     Scale,
     Shift,
     Sigmoid,
 )
-from bitfront.spaces.precision import BINARY, Precision
+from bitfront.spaces.precision import BINARY, FULL, Precision
 from bitfront.spaces.quantizers import ShiftedSign
+from bitfront.spaces.value import added
 
 ADD = Add()
 MUL = Mul()
+OUTER = OuterScale()
 
 
 def pooled_shortcut(b: Builder, x: int, channels: int, stride: int) -> int:
@@ -46,6 +48,13 @@ def pooled_shortcut(b: Builder, x: int, channels: int, stride: int) -> int:
     if stride > 1:
         x = b.add(avg_pool_op(stride, stride), x, name="shortcut_pool")
     return norm(b, conv(b, x, channels, 1, name="shortcut_conv"), "shortcut_norm")
+
+
+def strided_shortcut(b: Builder, x: int, channels: int, stride: int) -> int:
+    """ResNet's shortcut: 32-bit 1x1 convolution with a stride, batch norm where sizes change."""
+    if stride == 1 and b.channels(x) == channels:
+        return x
+    return norm(b, conv(b, x, channels, 1, stride=stride, name="shortcut_conv"), "shortcut_norm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -121,34 +130,42 @@ class Gated(_Residual):
     Attributes:
         precision: Bits of the 3x3 convolution.
         reduction: Divides the channels inside the gate.
+        scaling: "gate", or "outer" for XNOR-Net++'s learned factors per channel, row and column in
+            its place, which is the paper's Strong Baseline.
 
     References:
-        Martinez et al. 2020, Real-to-Binary (arXiv:2003.11535).
+        Martinez et al. 2020, Real-to-Binary (arXiv:2003.11535), Sec. 4.1 and Fig. 1.
     """
 
     kind: ClassVar[str] = "gated"
     symbol: ClassVar[str] = "G"
     precision: Precision = BINARY
     reduction: int = 8
+    scaling: str = added("gate")
 
     def check(self) -> None:
-        """A sane reduction."""
+        """A sane reduction, a known scaling."""
         _Residual.check(self)
         check_range("reduction", self.reduction, 1, 64)
+        if self.scaling not in ("gate", "outer"):
+            raise InvalidValue(f"scaling must be 'gate' or 'outer', but is {self.scaling!r}.")
 
     def build(self, b: Builder, x: int) -> int:
         """``channels`` channels, ``stride`` times fewer rows and columns."""
         shortcut = pooled_shortcut(b, x, self.channels, self.stride)
         x = norm(b, x)
+        gate = self._gate(b, x) if self.scaling == "gate" else None
+        y = quantize(b, x, self.precision.input)
+        y = conv(b, y, self.channels, 3, stride=self.stride, weight=self.precision.weight)
+        y = b.add(OUTER, y, name="factors") if gate is None else b.add(MUL, y, gate, name="gate")
+        return b.add(ADD, b.add(PRELU, y, name="prelu"), shortcut, name="add")
+
+    def _gate(self, b: Builder, x: int) -> int:
         gate = b.add(GlobalAvgPool(), x, name="gate_pool")
         inner = max(1, b.channels(x) // self.reduction)
         gate = b.add(RELU, conv(b, gate, inner, 1, name="gate_squeeze"), name="gate_relu")
         gate = conv(b, gate, self.channels, 1, name="gate_excite")
-        gate = b.add(Sigmoid(), gate, name="gate_sigmoid")
-        y = quantize(b, x, self.precision.input)
-        y = conv(b, y, self.channels, 3, stride=self.stride, weight=self.precision.weight)
-        y = b.add(PRELU, b.add(MUL, y, gate, name="gate"), name="prelu")
-        return b.add(ADD, y, shortcut, name="add")
+        return b.add(Sigmoid(), gate, name="gate_sigmoid")
 
 
 @cache
@@ -174,6 +191,7 @@ class MultiBase(_Residual):
     Attributes:
         weight_bases: M, binary tensors derived from one latent tensor.
         activation_bases: N, binary maps derived from one input.
+        precision: 1/1, or 32/32: the twin has one convolution for the sum over the bases.
 
     References:
         Lin et al. 2017, ABC-Net (arXiv:1711.11294), Eqs. (3) to (6).
@@ -183,16 +201,18 @@ class MultiBase(_Residual):
     symbol: ClassVar[str] = "M"
     weight_bases: int = 5
     activation_bases: int = 5
+    precision: Precision = added(BINARY)
 
     def check(self) -> None:
-        """1 to 8 bases."""
+        """1 to 8 bases, a known precision."""
         _Residual.check(self)
         check_range("weight_bases", self.weight_bases, 1, 8)
         check_range("activation_bases", self.activation_bases, 1, 8)
-
-    def full(self) -> NoReturn:
-        """Refuse: there is no such form."""
-        refuse_full(self)
+        if self.precision not in (BINARY, FULL):
+            raise InvalidValue(
+                "precision must be 1/1 or 32/32, without quantizers of its own, but is "
+                f"{self.precision.label}; the bases bring their quantizers."
+            )
 
     def build(self, b: Builder, x: int) -> int:
         """``channels`` channels, ``stride`` times fewer rows and columns."""
@@ -202,6 +222,9 @@ class MultiBase(_Residual):
         return b.add(ADD, norm(b, self._convolved(b, x, 3)), shortcut, name="add")
 
     def _convolved(self, b: Builder, x: int, kernel_size: int, prefix: str = "") -> int:
+        if self.precision == FULL:
+            name = f"{prefix}conv"
+            return conv(b, x, self.channels, kernel_size, stride=self.stride, name=name)
         total = latent = None
         for j in range(self.activation_bases):
             shift = _shift(_spaced(j, self.activation_bases))
@@ -228,7 +251,14 @@ class MultiBase(_Residual):
 @blocks.register("resnet")
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ResNet(_Residual):
-    """The 32-bit basic block: two 3x3 convolutions, one shortcut.
+    """The basic block: two 3x3 convolutions, one shortcut; k-bit networks quantise the 3x3s.
+
+    The shortcut's 1x1 convolution stays at 32 bits: so counted, binary and ternary ResNets have
+    their published sizes.
+
+    Attributes:
+        precision: Bits of the 3x3 convolutions. Their inputs come from a ReLU, so that one-bit
+            signs, which would all be +1, are refused.
 
     References:
         He et al. 2016, ResNet (arXiv:1512.03385).
@@ -236,14 +266,24 @@ class ResNet(_Residual):
 
     kind: ClassVar[str] = "resnet"
     symbol: ClassVar[str] = "R"
+    precision: Precision = added(FULL)
+
+    def check(self) -> None:
+        """Inputs that a ReLU leaves something of."""
+        _Residual.check(self)
+        if self.precision.input.domain is Domain.BIPOLAR:
+            raise InvalidValue(
+                "The inputs of a 'resnet' block are positive, so activations must have 2 or more "
+                f"bits, but the quantizer is {self.precision.input.kind!r}."
+            )
 
     def build(self, b: Builder, x: int) -> int:
         """``channels`` channels, ``stride`` times fewer rows and columns."""
-        shortcut = x
-        if self.stride != 1 or b.channels(x) != self.channels:
-            shortcut = conv(b, x, self.channels, 1, stride=self.stride, name="shortcut_conv")
-            shortcut = norm(b, shortcut, "shortcut_norm")
-        y = norm(b, conv(b, x, self.channels, 3, stride=self.stride, name="conv1"), "norm1")
-        y = b.add(RELU, y, name="relu1")
-        y = norm(b, conv(b, y, self.channels, 3, name="conv2"), "norm2")
+        shortcut = strided_shortcut(b, x, self.channels, self.stride)
+        weight, given = self.precision.weight, self.precision.input
+        y = quantize(b, x, given, "quantize1")
+        y = conv(b, y, self.channels, 3, stride=self.stride, weight=weight, name="conv1")
+        y = b.add(RELU, norm(b, y, "norm1"), name="relu1")
+        y = quantize(b, y, given, "quantize2")
+        y = norm(b, conv(b, y, self.channels, 3, weight=weight, name="conv2"), "norm2")
         return b.add(RELU, b.add(ADD, y, shortcut, name="add"), name="relu2")

@@ -10,6 +10,7 @@ from bitfront.spaces.blocks.block import (
     Block,
     blocks,
     check_channels,
+    check_range,
     check_storage,
     conv,
     max_pool,
@@ -20,6 +21,7 @@ from bitfront.spaces.blocks.block import (
 from bitfront.spaces.errors import InvalidValue
 from bitfront.spaces.graph import Builder
 from bitfront.spaces.ops import BatchNorm
+from bitfront.spaces.value import added
 
 
 @blocks.register("stem_conv7x7")
@@ -115,16 +117,49 @@ class StemGrouped(Block):
         return store(b, x, self.out_bits, normalised=self.final_norm)
 
 
+@blocks.register("stem_conv3x3")
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StemConv3x3(Block):
+    """conv 3x3 and batch norm: MobileNet's stem, as ReActNet and BNext have it.
+
+    Attributes:
+        channels: Filters.
+        stride: 2, or 1 for small images.
+    """
+
+    kind: ClassVar[str] = "stem_conv3x3"
+    place: ClassVar[str] = "stem"
+    symbol: ClassVar[str] = "SM"
+    channels: int = 32
+    stride: int = 2
+
+    def check(self) -> None:
+        """Sane sizes."""
+        check_channels("channels", self.channels)
+        check_range("stride", self.stride, 1, 2)
+
+    def build(self, b: Builder, x: int) -> int:
+        """``stride`` times fewer rows and columns."""
+        return norm(b, conv(b, x, self.channels, 3, stride=self.stride))
+
+
 @blocks.register("stem_thumbnail")
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StemThumbnail(Block):
-    """A single 3x3 convolution at full size, for small images."""
+    """A single 3x3 convolution at full size, for small images.
+
+    Attributes:
+        channels: Filters.
+        out_bits: Width in which the result is stored.
+        input_norm: Normalise the image first, without a learned scale (ResNetE).
+    """
 
     kind: ClassVar[str] = "stem_thumbnail"
     place: ClassVar[str] = "stem"
     symbol: ClassVar[str] = "S3"
     channels: int = 64
     out_bits: int = 32
+    input_norm: bool = added(False)
 
     def check(self) -> None:
         """A sane number of channels and a known storage width."""
@@ -133,4 +168,6 @@ class StemThumbnail(Block):
 
     def build(self, b: Builder, x: int) -> int:
         """The size stays."""
+        if self.input_norm:
+            x = b.add(BatchNorm(scale=False), x, name="input_norm")
         return store(b, conv(b, x, self.channels, 3), self.out_bits, normalised=False)

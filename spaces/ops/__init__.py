@@ -4,8 +4,10 @@ Every op is a frozen value without torch. Its torch form stands in ``network``; 
 and drawings keep one table from op kind to function each.
 """
 
+from bitfront.spaces.ops.dropout import Dropout
 from bitfront.spaces.ops.elementwise import (
     Add,
+    Blend,
     Elementwise,
     FilterScale,
     Mul,
@@ -24,6 +26,7 @@ from bitfront.spaces.ops.layers import (
     Linear,
     Quantize,
 )
+from bitfront.spaces.ops.merges import Mean
 from bitfront.spaces.ops.op import (
     accumulator_bits,
     ops,
@@ -36,6 +39,7 @@ from bitfront.spaces.ops.pools import (
     Pool,
     SliceMean,
 )
+from bitfront.spaces.ops.scaling import ChannelMean, OuterScale
 from bitfront.spaces.ops.views import (
     Concat,
     Flatten,
@@ -47,9 +51,12 @@ __all__ = [
     "Add",
     "AvgPool",
     "BatchNorm",
+    "Blend",
     "Blur",
+    "ChannelMean",
     "Concat",
     "Conv2d",
+    "Dropout",
     "Elementwise",
     "FilterScale",
     "Flatten",
@@ -58,8 +65,10 @@ __all__ = [
     "Interleave",
     "Linear",
     "MaxPool",
+    "Mean",
     "Mul",
     "Or",
+    "OuterScale",
     "Pool",
     "Prelu",
     "Quantize",

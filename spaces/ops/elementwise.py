@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from bitfront.spaces.errors import InfeasibleArchitecture
@@ -15,7 +15,8 @@ class Elementwise(Op):
     """One evaluation per element of a float result of the first input's shape.
 
     Class attributes:
-        broadcast: A later input may hold one value per channel, ``(C, 1, 1)``.
+        broadcast: A later input may hold one value per channel, ``(C, 1, 1)``, or per pixel,
+            ``(1, H, W)``.
         function: Name of its element-wise work; its kind if empty.
     """
 
@@ -32,8 +33,8 @@ class Elementwise(Op):
         """All inputs must have one shape."""
         x = inputs[0]
         for other in inputs[1:]:
-            one_per_channel = self.broadcast and other.shape == (x.shape[0], 1, 1)
-            if other.slices != x.slices or not (other.shape == x.shape or one_per_channel):
+            fits = other.shape == x.shape or (self.broadcast and _broadcasts(other, x))
+            if other.slices != x.slices or not fits:
                 raise InfeasibleArchitecture(
                     f"{self.kind} needs equal shapes and slices, but got {x.shape} x {x.slices} "
                     f"and {other.shape} x {other.slices}."
@@ -52,6 +53,11 @@ class Elementwise(Op):
     def bits(self, *inputs: TensorType) -> int:
         """Bits of the values it works on."""
         return max(x.stored_bits for x in inputs)
+
+
+def _broadcasts(y: TensorType, x: TensorType) -> bool:
+    """Whether y has one value for a channel or for a pixel of x."""
+    return y.shape == (x.shape[0], 1, 1) or (y.shape == (1, *x.shape[1:]) and x.slices == 1)
 
 
 @ops.register("relu")
@@ -100,7 +106,7 @@ class Add(Elementwise):
 @ops.register("mul")
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Mul(Elementwise):
-    """``x * y``; ``y`` may hold one factor per channel, ``(C, 1, 1)``."""
+    """``x * y``; y may hold one factor per channel, ``(C, 1, 1)``, or per pixel, ``(1, H, W)``."""
 
     kind: ClassVar[str] = "mul"
     broadcast: ClassVar[bool] = True
@@ -151,6 +157,30 @@ class Scale(Elementwise):
         """The factors."""
         count = x.torch_shape[0] if self.per_channel else 1
         return (ParameterSpec("weight", (count,), Role.SCALE),)
+
+
+@ops.register("blend")
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Blend(Elementwise):
+    """``a * x + (1 - a) * y`` with a learned share, ``0 <= a <= 1``, first 0.5.
+
+    Attributes:
+        per_channel: One share per channel (BNext), or one in all (Group-Net's soft gate).
+    """
+
+    kind: ClassVar[str] = "blend"
+    per_channel: bool = True
+
+    def params(self, x: TensorType) -> tuple[ParameterSpec, ...]:
+        """The shares of the first input."""
+        count = x.torch_shape[0] if self.per_channel else 1
+        return (ParameterSpec("weight", (count,), Role.SCALE),)
+
+    def infer(self, *inputs: TensorType) -> Facts:
+        """Two multiplications and one addition per element; ``1 - a`` is a constant."""
+        facts = Elementwise.infer(self, *inputs)
+        bits, count = self.bits(*inputs), facts.out.elements
+        return replace(facts, work=(Work("scale", bits, 2 * count), Work("add", bits, count)))
 
 
 @ops.register("shift")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
 
-from bitfront.spaces.errors import InfeasibleArchitecture
+from bitfront.spaces.errors import InfeasibleArchitecture, InvalidValue
 from bitfront.spaces.graph import Domain, Facts, Op, ParameterSpec, Role, TensorType, Work
 from bitfront.spaces.ops.op import feature_map, ops, window
 from bitfront.spaces.quantizers import IDENTITY, Quantizer
@@ -44,7 +44,7 @@ class Conv2d(Op):
         replicate: Repeat the edge instead of a constant.
         dilation: Distance of a filter's taps.
         groups: Groups of channels that do not see each other.
-        weight: Quantizer of the weights.
+        weight: Quantizer of the weights; its parameters are ``weight_...``.
         bias: Whether a bias is added.
         across_slices: See above.
     """
@@ -62,6 +62,10 @@ class Conv2d(Op):
     weight: Quantizer = IDENTITY
     bias: bool = False
     across_slices: bool = False
+
+    def check(self) -> None:
+        """The quantizer must be for weights."""
+        object.__setattr__(self, "weight", _of_weights(self.weight))
 
     def group_count(self, x: TensorType) -> int:
         """Groups that torch is given."""
@@ -84,7 +88,7 @@ class Conv2d(Op):
         )
         fan_in = channels // groups * self.kernel_size**2
         shape = (self.out_channels, channels // groups, self.kernel_size, self.kernel_size)
-        params = [ParameterSpec("weight", shape, Role.WEIGHT, self.weight.bits)]
+        params = _weight_params(self.weight, shape)
         out_shape = (self.out_channels, rows, columns)
         out = _accumulated(x, self.weight, out_shape, self.bias)
         work: tuple[Work, ...] = ()
@@ -100,6 +104,23 @@ class Conv2d(Op):
             a_bits=x.value_bits,
             work=work,
         )
+
+
+def _of_weights(quantizer: Quantizer) -> Quantizer:
+    """The form for weights of a quantizer.
+
+    Raises:
+        InvalidValue: If it has none.
+    """
+    if not quantizer.for_weights:
+        raise InvalidValue(f"The quantizer {quantizer.kind!r} is not for weights.")
+    return quantizer.as_weight()
+
+
+def _weight_params(quantizer: Quantizer, shape: tuple[int, ...]) -> list[ParameterSpec]:
+    """The weights, and the parameters of their quantizer."""
+    own = [spec._replace(name=f"weight_{spec.name}") for spec in quantizer.params(shape)]
+    return [ParameterSpec("weight", shape, Role.WEIGHT, quantizer.bits), *own]
 
 
 def _accumulated(
@@ -122,15 +143,17 @@ class Linear(Op):
     weight: Quantizer = IDENTITY
     bias: bool = True
 
+    def check(self) -> None:
+        """The quantizer must be for weights."""
+        object.__setattr__(self, "weight", _of_weights(self.weight))
+
     def infer(self, *inputs: TensorType) -> Facts:
         """MACs are ``in * out``."""
         (x,) = inputs
         if len(x.shape) != 1:
             raise InfeasibleArchitecture(f"Flat features are needed, but got {x.shape}.")
         features = x.torch_shape[0]
-        params = [
-            ParameterSpec("weight", (self.out_features, features), Role.WEIGHT, self.weight.bits)
-        ]
+        params = _weight_params(self.weight, (self.out_features, features))
         if self.bias:
             params.append(ParameterSpec("bias", (self.out_features,), Role.BIAS))
         return Facts(
@@ -179,7 +202,7 @@ class Quantize(Op):
     quantizer: Quantizer
 
     def infer(self, *inputs: TensorType) -> Facts:
-        """The quantizer's domain, slices and bits."""
+        """The quantizer's domain, slices, bits and parameters."""
         (x,) = inputs
         quantizer = self.quantizer
         if not quantizer.for_activations:
@@ -193,4 +216,8 @@ class Quantize(Op):
             stored_bits=quantizer.bits,
         )
         function = "sign" if quantizer.bits == 1 else "quantize"
-        return Facts(out=out, work=(Work(function, x.stored_bits, out.elements),))
+        return Facts(
+            out=out,
+            params=quantizer.params(x.torch_shape),
+            work=(Work(function, x.stored_bits, out.elements),),
+        )

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from bitfront.spaces.quantizers.quantizer import Quantizer, quantizers
 from bitfront.spaces.quantizers.sign import Sign
+from bitfront.spaces.quantizers.ternary import Ternary
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _SIGN_WEIGHT = Sign(clipped=False)
+_TWN = Ternary(threshold=0.7, relative=True, clipped=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -43,15 +45,18 @@ class Scaled(Quantizer):
         """One factor per filter of weights ``(N, ...)``, shape ``(N,)``."""
         raise NotImplementedError
 
+    @staticmethod
+    def spread(factors: Tensor, w: Tensor) -> Tensor:
+        """Factors in a shape that broadcasts against weights."""
+        return factors.reshape(-1, *[1] * (w.dim() - 1))
+
     def q(self, x: Tensor) -> Tensor:
         """Codes times factors."""
-        factors = self.factors(x).reshape(-1, *[1] * (x.dim() - 1))
-        return self.codes.q(x) * factors
+        return self.codes.q(x) * self.spread(self.factors(x), x)
 
     def dq(self, x: Tensor, t_clip: float) -> Tensor:
         """Derivative through the codes, the factors held constant."""
-        factors = self.factors(x).reshape(-1, *[1] * (x.dim() - 1))
-        return self.codes.dq(x, t_clip) * factors
+        return self.codes.dq(x, t_clip) * self.spread(self.factors(x), x)
 
 
 @quantizers.register("magnitude_sign")
@@ -87,3 +92,74 @@ class MagnitudeSign(Scaled):
     def factors(self, w: Tensor) -> Tensor:
         """Mean magnitude of each filter."""
         return w.abs().flatten(1).mean(1)
+
+
+@quantizers.register("xnor_sign")
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class XnorSign(Scaled):
+    r"""Sign of weights times their mean magnitude, which takes part in the gradient.
+
+    ::
+
+        a       = mean |w| of a filter of n weights
+        q(w)    = a sign(w)
+        dL/dw_i = a dL/dq_i + sign(w_i) / n * sum over j of sign(w_j) dL/dq_j
+
+    ``dq`` alone is the first term. The gradient of |w| is 0 at w = 0, as torch has it.
+
+    Examples:
+        >>> import torch
+        >>> XnorSign().q(torch.tensor([[-1.0, 3.0], [0.0, 0.5]])).tolist()
+        [[-2.0, 2.0], [0.25, 0.25]]
+
+    References:
+        Rastegari et al. 2016, XNOR-Net (arXiv:1603.05279), Sec. 3.1.
+    """
+
+    kind: ClassVar[str] = "xnor_sign"
+    detached: ClassVar[bool] = False
+
+    @property
+    def codes(self) -> Quantizer:
+        """Signs."""
+        return _SIGN_WEIGHT
+
+    def factors(self, w: Tensor) -> Tensor:
+        """Mean magnitude of each filter."""
+        return w.abs().flatten(1).mean(1)
+
+
+@quantizers.register("twn")
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TernaryScaled(Scaled):
+    r"""Ternary weights with one factor per filter.
+
+    ::
+
+        d     = 0.7 mean |w|,  a = mean of |w| where |w| > d    (per filter)
+        q(w)  = a if w > d, -a if w < -d, else 0
+        dq/dw = a    (d and a are held constant)
+
+    Examples:
+        >>> import torch
+        >>> w = torch.tensor([[-1.0, 3.0, 0.2, 0.6], [0.0, 0.0, 0.0, 1.0]])
+        >>> TernaryScaled().q(w).tolist()
+        [[-2.0, 2.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
+        >>> TernaryScaled().dq(w, t_clip=1.0)[:, 0].tolist()
+        [2.0, 1.0]
+
+    References:
+        Li et al. 2016, Ternary Weight Networks (arXiv:1605.04711), Sec. 2.
+    """
+
+    kind: ClassVar[str] = "twn"
+
+    @property
+    def codes(self) -> Quantizer:
+        """-1, 0, +1."""
+        return _TWN
+
+    def factors(self, w: Tensor) -> Tensor:
+        """Mean magnitude of the weights of each filter that are not zeroed."""
+        kept = self.codes.q(w).abs().flatten(1)
+        return (w.abs().flatten(1) * kept).sum(1) / kept.sum(1).clamp_min(1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from bitfront.spaces.errors import InvalidValue
 from bitfront.spaces.graph import Domain
 from bitfront.spaces.quantizers.quantizer import Quantizer, quantizers
+from bitfront.spaces.quantizers.steps import signs, within
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,15 +51,69 @@ class Sign(Quantizer):
 
     def q(self, x: Tensor) -> Tensor:
         """Return -1 or +1 for each value."""
-        return (x >= 0).to(x.dtype) * 2 - 1
+        return signs(x)
 
     def dq(self, x: Tensor, t_clip: float) -> Tensor:
         """Return 0 or 1 for each value."""
-        return (x.abs() <= t_clip).to(x.dtype) if self.clipped else x.new_ones(x.shape)
+        return within(x, t_clip) if self.clipped else x.new_ones(x.shape)
+
+    def gradient(self, grad: Tensor, x: Tensor, t_clip: float) -> Tensor:
+        """The gradient as it is, or cut."""
+        return within(x, t_clip).mul_(grad) if self.clipped else grad
 
     def levels(self) -> tuple[float, ...]:
         """-1 and +1."""
         return (-1.0, 1.0)
+
+
+@quantizers.register("heaviside")
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Heaviside(Quantizer):
+    r"""Step function with the clipped straight-through estimator.
+
+    ::
+
+        q(x)  = 1 if x >= 0 else 0
+        dq/dx = 1 if |x| <= t_clip else 0
+
+    It is 1 at zero, as all signs here are +1 there; larq's has 0.
+
+    Examples:
+        >>> import torch
+        >>> x = torch.tensor([-1.5, -0.5, 0.0, 1.0])
+        >>> Heaviside().q(x).tolist()
+        [0.0, 0.0, 1.0, 1.0]
+        >>> Heaviside().dq(x, t_clip=1.0).tolist()
+        [0.0, 1.0, 1.0, 1.0]
+
+    References:
+        larq ``ste_heaviside`` for the 0/1 pair; Courbariaux et al. 2016, BinaryNet
+        (arXiv:1602.02830), Eq. (4), for the estimator.
+    """
+
+    kind: ClassVar[str] = "heaviside"
+    domain: ClassVar[Domain] = Domain.BOOLEAN
+
+    @property
+    def bits(self) -> int:
+        """1."""
+        return 1
+
+    def q(self, x: Tensor) -> Tensor:
+        """Return 0 or 1 for each value."""
+        return (x >= 0).to(x.dtype)
+
+    def dq(self, x: Tensor, t_clip: float) -> Tensor:
+        """Return 0 or 1 for each value."""
+        return within(x, t_clip)
+
+    def levels(self) -> tuple[float, ...]:
+        """0 and 1."""
+        return (0.0, 1.0)
+
+    def margin(self, x: Tensor) -> Tensor:
+        """The threshold is 0."""
+        return x.abs()
 
 
 @quantizers.register("multi_sign")
@@ -109,17 +164,34 @@ class MultiSign(Quantizer):
         """``(N, C, H, W)`` to ``(N, k*C, H, W)``, slice after slice."""
         import torch
 
-        return torch.cat([x + s >= 0 for s in self.shifts()], dim=1).to(x.dtype) * 2 - 1
+        slices = torch.cat([x] * self.k, dim=1)
+        for part, s in zip(slices.chunk(self.k, dim=1), self.shifts(), strict=True):
+            part.add_(s).ge_(0)
+        return slices.mul_(2).sub_(1)
 
     def dq(self, x: Tensor, t_clip: float) -> Tensor:
         """One factor per slice, ``(N, k*C, H, W)``."""
         import torch
 
-        return torch.cat([(x + s).abs() <= t_clip for s in self.shifts()], dim=1).to(x.dtype)
+        return torch.cat([within(x + s, t_clip) for s in self.shifts()], dim=1)
+
+    def gradient(self, grad: Tensor, x: Tensor, t_clip: float) -> Tensor:
+        """The sum over the slices, one slice after the other."""
+        first, *others = zip(grad.chunk(self.k, dim=1), self.shifts(), strict=True)
+        total = (x + first[1]).abs_().le_(t_clip).mul_(first[0])
+        for part, s in others:
+            total.addcmul_((x + s).abs_().le_(t_clip), part)
+        return total
 
     def levels(self) -> tuple[float, ...]:
         """-1 and +1."""
         return (-1.0, 1.0)
+
+    def margin(self, x: Tensor) -> Tensor:
+        """Each slice has its own threshold."""
+        import torch
+
+        return torch.cat([(x + s).abs() for s in self.shifts()], dim=1)
 
 
 @quantizers.register("shifted_sign")
@@ -150,11 +222,15 @@ class ShiftedSign(Quantizer):
 
     def q(self, x: Tensor) -> Tensor:
         """Return -1 or +1 for each weight."""
-        return (x - x.mean() + self.u * x.std() >= 0).to(x.dtype) * 2 - 1
+        return signs(x - x.mean() + self.u * x.std())
 
     def dq(self, x: Tensor, t_clip: float) -> Tensor:
         """Return ones."""
         return x.new_ones(x.shape)
+
+    def gradient(self, grad: Tensor, x: Tensor, t_clip: float) -> Tensor:
+        """The gradient as it is."""
+        return grad
 
     def levels(self) -> tuple[float, ...]:
         """-1 and +1."""

@@ -28,6 +28,12 @@ class Identity(Quantizer):
         """32."""
         return 32
 
+    def margin(self, x: Tensor) -> Tensor:
+        """There is no threshold."""
+        import torch
+
+        return torch.full_like(x, torch.inf)
+
     def q(self, x: Tensor) -> Tensor:
         """Return ``x``."""
         return x
@@ -57,6 +63,18 @@ class Half(Quantizer):
         import torch
 
         return x.clamp(-65504.0, 65504.0).to(torch.float16).to(x.dtype)
+
+    def margin(self, x: Tensor) -> Tensor:
+        """A threshold lies between each two half-precision floats."""
+        import torch
+
+        value = x.double()
+        rounded = value.clamp(-65504.0, 65504.0).to(torch.float16)
+        ends = torch.tensor((-65504.0, 65504.0), dtype=torch.float16)
+        beside = [torch.nextafter(rounded, end) for end in ends]
+        return torch.stack(
+            [(value - (rounded.double() + near.double()) / 2).abs() for near in beside]
+        ).amin(0)
 
     def dq(self, x: Tensor, t_clip: float) -> Tensor:
         """Return ones."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F  # noqa: N812
@@ -49,11 +51,27 @@ class _Xnor(Form):
         return x * y
 
 
+class _Larger(torch.autograd.Function):
+    """The maximum of signs; its gradient is 1 for both inputs unless both are +1."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
+        ctx.save_for_backward(x, y)
+        return torch.maximum(x, y)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        x, y = ctx.saved_tensors
+        grad = torch.minimum(x, y).le_(0).mul_(grads[0])
+        return grad, grad
+
+
 @forms.register("or")
 class _Or(Form):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        # the maximum of bipolar values; its gradient is 1 for both inputs unless both are +1
-        return (x + y + 1).clamp(max=1)
+        if torch.is_grad_enabled() and (x.requires_grad or y.requires_grad):
+            return cast(Tensor, _Larger.apply(x, y))  # type: ignore[no-untyped-call]
+        return torch.maximum(x, y)
 
 
 @forms.register("scale")
@@ -72,6 +90,22 @@ class _FilterScale(Form):
         quantizer = self.op.quantizer
         factors = quantizer.factors(latent.detach() if quantizer.detached else latent)
         return x * channelwise(factors, x)
+
+
+@forms.register("blend")
+class _Blend(Form):
+    weight: Tensor
+
+    def initial(self, spec: ParameterSpec, generator: Generator) -> Tensor:
+        return torch.full(spec.shape, 0.5)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        if self.training:
+            # a share that a step has moved outside goes back, or its gradient would stay 0; by
+            # ``data``, so that a graph of an earlier forward pass can still be differentiated
+            self.weight.data.clamp_(0, 1)
+        share = channelwise(self.weight.clamp(0, 1), x)
+        return share * x + (1 - share) * y
 
 
 @forms.register("shift")

@@ -8,12 +8,12 @@ import torch
 from torch import Generator, Tensor, nn
 
 from bitfront.spaces.graph import BUFFERS, Node, ParameterSpec, Role, TensorType
-from bitfront.spaces.quantizers import Identity, Quantizer
+from bitfront.spaces.quantizers import Identity, Quantizer, RotatedSign, Scaled
 from bitfront.spaces.registry import Registry
 
 
 class _Quantized(torch.autograd.Function):
-    """``q(x)`` forwards; the gradient times ``dq(x)`` backwards, summed over the slices."""
+    """``q(x)`` forwards; the quantizer's gradient backwards."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, quantizer: Quantizer, t_clip: float) -> Tensor:
@@ -25,10 +25,7 @@ class _Quantized(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
-        grad = grads[0] * ctx.quantizer.dq(x, ctx.t_clip)
-        if ctx.quantizer.slices > 1:
-            grad = grad.reshape(x.shape[0], ctx.quantizer.slices, *x.shape[1:]).sum(1)
-        return grad, None, None
+        return ctx.quantizer.gradient(grads[0], x, ctx.t_clip), None, None
 
 
 def quantized(x: Tensor, quantizer: Quantizer, t_clip: float) -> Tensor:
@@ -41,6 +38,12 @@ def quantized(x: Tensor, quantizer: Quantizer, t_clip: float) -> Tensor:
     """
     if isinstance(quantizer, Identity):
         return x
+    if isinstance(quantizer, RotatedSign):
+        # turned first, so that the gradient is turned back
+        x, quantizer = quantizer.turned(x), quantizer.stored
+    if isinstance(quantizer, Scaled) and not quantizer.detached:
+        # the factors' gradient is torch's own
+        return quantized(x, quantizer.codes, t_clip) * quantizer.spread(quantizer.factors(x), x)
     if x.requires_grad and torch.is_grad_enabled():
         return cast(Tensor, _Quantized.apply(x, quantizer, t_clip))  # type: ignore[no-untyped-call]
     return quantizer.q(x)
@@ -119,6 +122,22 @@ class OnSlices(Form):
         """Keep the number of slices."""
         self.slices = inputs[0].slices
 
-    def sliced(self, x: Tensor) -> Tensor:
-        """``(N, k*C, H, W)`` to ``(N, k, C, H, W)``."""
-        return x.reshape(x.shape[0], self.slices, -1, *x.shape[2:])
+    def sliced(self, x: Tensor, dim: int) -> Tensor:
+        """A view of ``(N, k*C, H, W)`` with slices and channels apart; see ``channels_of``."""
+        if dim == 2:
+            return torch.unflatten(x, 1, (self.slices, -1))
+        return torch.unflatten(x.permute(0, 2, 3, 1), 3, (self.slices, -1))
+
+    def joined(self, x: Tensor, dim: int) -> Tensor:
+        """What ``sliced`` has taken apart, together again."""
+        x = x.flatten(dim - 1, dim)
+        return x if dim == 2 else x.permute(0, 3, 1, 2)
+
+
+def channels_of(x: Tensor) -> int:
+    """The dimension of the channels in a sliced view of ``x``.
+
+    It is 2 in ``(N, k, C, H, W)``, and 4 in ``(N, H, W, k, C)``, which is for maps whose pixels
+    keep their channels together: so results keep that memory format too.
+    """
+    return 4 if x.dim() == 4 and x.stride(1) == 1 else 2

@@ -8,13 +8,15 @@ from torch.nn import functional as F  # noqa: N812
 
 from bitfront.spaces import ops
 from bitfront.spaces.graph import ParameterSpec
-from bitfront.spaces.torch_ops.form import Form, OnSlices, forms
+from bitfront.spaces.torch_ops.form import Form, OnSlices, channels_of, forms
 
 
 @forms.register("slice_mean")
 class _SliceMean(OnSlices):
     def forward(self, x: Tensor) -> Tensor:
-        return self.sliced(x).mean(1)
+        dim = channels_of(x)
+        mean = self.sliced(x, dim).mean(dim - 1)
+        return mean if dim == 2 else mean.permute(0, 3, 1, 2)
 
 
 @forms.register("max_pool")

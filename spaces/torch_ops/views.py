@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bitfront.spaces import ops
-from bitfront.spaces.torch_ops.form import Form, OnSlices, forms
+from bitfront.spaces.torch_ops.form import Form, OnSlices, channels_of, forms
 
 
 @forms.register("concat")
@@ -14,7 +14,8 @@ class _Concat(OnSlices):
     def forward(self, *xs: Tensor) -> Tensor:
         if self.slices == 1:
             return torch.cat(xs, dim=1)
-        return torch.cat([self.sliced(x) for x in xs], dim=2).flatten(1, 2)
+        dim = channels_of(xs[0])
+        return self.joined(torch.cat([self.sliced(x, dim) for x in xs], dim), dim)
 
 
 @forms.register("slice")
@@ -24,7 +25,9 @@ class _Slice(OnSlices):
     def forward(self, x: Tensor) -> Tensor:
         if self.slices == 1:
             return x[:, self.op.start : self.op.end]
-        return self.sliced(x)[:, :, self.op.start : self.op.end].flatten(1, 2)
+        dim = channels_of(x)
+        part = self.sliced(x, dim).narrow(dim, self.op.start, self.op.end - self.op.start)
+        return self.joined(part, dim)
 
 
 @forms.register("interleave")
@@ -32,9 +35,9 @@ class _Interleave(OnSlices):
     op: ops.Interleave
 
     def forward(self, x: Tensor) -> Tensor:
-        groups = self.op.groups
-        dealt = x.reshape(x.shape[0], self.slices, groups, -1, *x.shape[2:]).transpose(2, 3)
-        return dealt.flatten(1, 3)
+        dim = channels_of(x)
+        runs = torch.unflatten(self.sliced(x, dim), dim, (self.op.groups, -1))
+        return self.joined(runs.transpose(dim, dim + 1).flatten(dim, dim + 1), dim)
 
 
 @forms.register("flatten")

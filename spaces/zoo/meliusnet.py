@@ -1,4 +1,7 @@
-"""MeliusNet: dense and improvement blocks in turn (Bethge et al. 2020, arXiv:2001.05936)."""
+"""MeliusNet: dense and improvement blocks in turn (Bethge et al. 2020, arXiv:2001.05936).
+
+NaiveNet, which its authors released beside it, corrects all channels instead of the newest ones.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,7 @@ def meliusnet(
     transitions: tuple[int, int, int],
     groups: int = 1,
     stem: Block | None = None,
+    whole: bool = False,
 ) -> Architecture:
     """A MeliusNet.
 
@@ -37,8 +41,9 @@ def meliusnet(
         transitions: Channels behind each transition.
         groups: Groups of the transitions' convolutions.
         stem: The grouped stem if None.
+        whole: Improvement blocks correct all channels (NaiveNet).
     """
-    pair = (Dense(), Improvement())
+    pair = (Dense(), Improvement(whole=whole))
     between = [Transition(channels=channels, groups=groups) for channels in transitions]
     return Architecture(
         input=(3, 224, 224),
@@ -59,6 +64,7 @@ def _enter(
     *,
     groups: int = 1,
     stem: Block | None = None,
+    whole: bool = False,
     recipe: Recipe = RECIPE,
     notes: str = "",
 ) -> None:
@@ -66,7 +72,7 @@ def _enter(
         ZooEntry(
             name=name,
             family="MeliusNet",
-            architecture=partial(meliusnet, units, transitions, groups, stem),
+            architecture=partial(meliusnet, units, transitions, groups, stem, whole),
             recipe=recipe,
             published=published,
             notes=notes,
@@ -80,6 +86,7 @@ def _figures(top1: float, top5: float, size_mb: float, ops_1e8: float) -> Publis
     )
 
 
+_CODE: Final = Published(source=f"{PAPER}; hpi-xnor/BMXNet-v2-examples")
 _NAME = "The number in the name is nominal: it does not count the layers."
 
 _enter("meliusnet22", (4, 5, 4, 4), (160, 224, 256), _figures(63.6, 84.7, 3.88, 2.08), notes=_NAME)
@@ -89,6 +96,14 @@ _enter(
     (160, 224, 256),
     _figures(62.9, 84.3, 3.89, 2.58),
     stem=StemConv7x7(),
+)
+_enter(
+    "meliusnet23",
+    (2, 4, 6, 6),
+    (128, 192, 288),
+    _CODE,
+    groups=8,
+    notes="In the released code only: no figure of it is published.",
 )
 _enter("meliusnet29", (4, 6, 8, 6), (128, 192, 256), _figures(65.8, 86.2, 5.07, 2.14))
 _enter(
@@ -111,3 +126,12 @@ _enter(
 _enter("meliusnet-a", (4, 5, 5, 6), (160, 256, 288), _figures(63.4, 84.2, 4.05, 1.63), groups=4)
 _enter("meliusnet-b", (4, 6, 8, 6), (160, 224, 320), _figures(65.7, 85.9, 5.0, 1.96), groups=2)
 _enter("meliusnet-c", (3, 5, 10, 6), (128, 192, 288), _figures(64.1, 85.0, 4.46, 1.5), groups=4)
+_enter(
+    "naivenet17",
+    (3, 3, 3, 3),
+    (128, 160, 192),
+    _CODE,
+    whole=True,
+    notes="In the released code only: no figure of it is published. The stem is MeliusNet's, which "
+    "the code leaves open; with it, the network costs as many operations as MeliusNet22.",
+)

@@ -52,7 +52,9 @@ def _enter(
             published=Published(
                 top1=top1, top5=top5, size_mb=size_mb, size_unit="MiB", source=PAPER
             ),
-            notes="The original trains binary weights by Adam and the others by SGD.",
+            notes="The original trains binary weights by Adam and the others by SGD. The printed "
+            "size counts the fixed kernels of the blurs.",
+            convention="larq",
         )
     )
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from bitfront.spaces.architecture import Architecture, Stage
-from bitfront.spaces.blocks import Classifier, ResNet, StemConv7x7
+from bitfront.spaces.blocks import Bottleneck, Classifier, ResNet, StemConv7x7
 from bitfront.spaces.recipe import Recipe
-from bitfront.spaces.zoo.entry import Published, ZooEntry, enter
+from bitfront.spaces.zoo.entry import Mismatch, Published, ZooEntry, enter
+from bitfront.spaces.zoo.layout import resnet_layout
 
 PAPER: Final = "He et al. 2016, ResNet (arXiv:1512.03385)"
 
@@ -64,5 +66,38 @@ def _enter(
     )
 
 
+def resnet152() -> Architecture:
+    """The deepest ResNet of the paper: 50 bottlenecks."""
+    return resnet_layout(
+        (3, 8, 36, 3),
+        lambda channels, stride: Bottleneck(channels=4 * channels, stride=stride),
+    )
+
+
 _enter("resnet18-fp", (2, 2, 2, 2), 69.3, 89.2, 46.8, 18.1)
 _enter("resnet34-fp", (3, 4, 6, 3), 73.3, None, 87.2, 36.6)
+enter(
+    ZooEntry(
+        name="resnet152-fp",
+        family="ResNet",
+        architecture=resnet152,
+        recipe=replace(RECIPE, epochs=120),
+        published=Published(
+            top1=77.0,
+            top5=93.3,
+            size_mb=240,
+            size_unit="MB",
+            ops_1e8=113,
+            source=f"{PAPER}, Table 1; accuracy: KaimingHe/deep-residual-networks, center crop; "
+            "size: as quoted in talks on binary networks",
+        ),
+        notes="60,192,808 parameters. The stride is that of the first 1x1 convolution, as in the "
+        "paper; torchvision's form with the stride in the 3x3 convolution has the same parameters "
+        "and 115e8 operations. The original lowers the learning rate by ten whenever the error "
+        "stalls.",
+        convention="reactnet",
+        mismatches=(
+            Mismatch("size_mb", "Counted 240.8; the printed size has two significant digits."),
+        ),
+    )
+)

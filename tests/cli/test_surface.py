@@ -7,12 +7,16 @@ import typer.main
 from bitfront.cli import app
 
 SURFACE = {
+    "bench kernels": "--json --plot --rounds --threads --to --variant",
     "cost": (
         "TARGET --convention --hardware --json --layers --no-quirks --quirks --scope --store --twin"
     ),
     "dashboard": "--host --port --store",
     "export": "TARGET --data-dir --format --json --store --to",
     "front": "STUDY --json --store",
+    "latency": (
+        "TARGET --batch --device --input --json --layers --repeats --store --threads --twin"
+    ),
     "resume": (
         "STUDY --budget-co2 --budget-kwh --json --retrain --store --time-budget --trials --workers"
     ),
@@ -34,7 +38,7 @@ SURFACE = {
         "TARGET --batch-size --data-dir --dataset --device --epochs --fit --json "
         "--learning-rate --recipe --seed --store --threads --to --twin"
     ),
-    "zoo": "--json",
+    "zoo": "NAME --family --json",
 }
 
 

@@ -274,6 +274,13 @@ class TestPublished:
     def test_only_on_the_same_data(self, dataset, comparable):
         assert published.is_comparable(dataset) is comparable
 
+    @pytest.mark.parametrize(
+        ("dataset", "comparable"), [("cifar10", True), ("cifar100", False), ("digits", False)]
+    )
+    def test_figures_for_other_data_stay_with_it(self, dataset, comparable):
+        assert published.is_comparable(dataset, "cifar10") is comparable
+        assert not published.is_comparable("folder:/data/imagenet", "cifar10")
+
     def test_none_on_digits_and_said_so(self, snapshot):
         assert published.published_points(snapshot, ENERGY, ACCURACY) == ()
         assert "none is comparable with a study on digits" in published.comparison(snapshot)
@@ -284,6 +291,7 @@ class TestPublished:
         assert points["meliusnet22"].y == 0.636
         assert points["resnet18-fp"].x > points["birealnet18"].x > 0
         assert "arXiv:2001.05936" in points["meliusnet22"].label
+        assert not any(name.endswith("cifar10") for name in points)
 
     def test_without_a_value_on_an_axis_nothing_is_drawn(self, store):
         found = Snapshots(store).named("large images")

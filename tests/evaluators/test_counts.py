@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bitfront.evaluators.cost import CONVENTIONS, count
-from bitfront.spaces import InvalidValue, RandomChoose, Task, spaces, zoo
+from bitfront.spaces import InvalidValue, Precision, RandomChoose, Task, spaces, zoo
 from bitfront.spaces.graph import Role
+from bitfront.spaces.plan import plan
 
 # name: parameters, binary parameters, FLOPs 1e6, BOPs 1e9, OPs 1e6, MiB
 HPI = {
@@ -53,17 +56,7 @@ def test_larq_counts_macs_by_precision_and_has_no_sum():
 
 def test_full_weighs_bits():
     # two-bit weights and inputs: 1.3728e8 + 1.6763e9 * 4 / 64 = 2.42e8, and the classifier
-    from dataclasses import replace
-
-    from bitfront.spaces import Precision
-
-    architecture = zoo.get("resnet-e18").architecture()
-    two = Precision(weights=2, activations=2)
-    stages = tuple(
-        replace(stage, blocks=tuple(replace(b, precision=two) for b in stage.blocks))
-        for stage in architecture.stages
-    )
-    graph = replace(architecture, stages=stages).lower()
+    graph = _resnet_e18(2, 2).lower()
     assert count(graph, "full").ops == pytest.approx(2.4205e8 + 512_000, rel=1e-3)
     hpi = count(graph, "hpi")
     assert hpi.ops == pytest.approx(163.47e6, rel=1e-4)
@@ -102,6 +95,90 @@ def test_counting_equals_the_parameter_table(seed):
     assert counts.params_binary == sum(
         _size(p.shape) for p in graph.parameters() if p.role is Role.WEIGHT and p.bits < 16
     )
+
+
+# Bi-Real Net 18, by hand: the stem, three 1x1 shortcuts, the classifier; then the values that pass
+# a batch norm, at 112, 56, 28, 14 and 7 rows
+BIREAL_FLOAT_MACS = 118_013_952 + 3 * 6_422_528 + 512_000
+BIREAL_NORMED = 802_816 + 4 * (200_704 + 100_352 + 50_176 + 25_088) + 100_352 + 50_176 + 25_088
+
+
+def test_fvbitcore_by_hand():
+    """bitorch's counter: a 1-bit MAC is 1/32, a batch norm 2 per value, everything trained."""
+    graph = zoo.get("birealnet18").architecture().lower()
+    counts = count(graph, "fvbitcore")
+    assert counts.params == 11_689_512  # as torchvision's ResNet-18
+    assert counts.params_binary == 10_985_472
+    assert counts.flops == BIREAL_FLOAT_MACS + 2 * BIREAL_NORMED
+    assert counts.bops == count(graph, "hpi").bops
+    assert counts.ops == counts.flops + counts.bops / 32
+    assert counts.size_mib == ((11_689_512 - 10_985_472) * 32 + 10_985_472) / 8 / 2**20
+    assert not counts.extended
+
+
+@pytest.mark.parametrize(
+    ("weights", "activations", "share"), [(1, 1, 1 / 32), (1, 2, 2 / 32), (2, 2, 2 / 32)]
+)
+def test_fvbitcore_takes_the_wider_operand(weights, activations, share):
+    graph = _resnet_e18(weights, activations).lower()
+    counts = count(graph, "fvbitcore")
+    assert counts.ops - counts.flops == pytest.approx(counts.bops * share, rel=1e-12)
+    # all parameters of a quantised layer have the wider one's bits
+    quantised = 10_985_472
+    assert counts.size_mib * 8 * 2**20 == (counts.params - quantised + quantised * share) * 32
+
+
+def test_fvbitcore_counts_one_for_a_norm_without_scale():
+    """ResNetE's input norm learns no scale: one operation per value instead of two."""
+    graph = zoo.get("resnet-e18").architecture().lower()
+    counts = count(graph, "fvbitcore")
+    norms = [node for node in graph.nodes if node.op.kind == "batch_norm"]
+    values = {node.name: sum(work.count for work in node.facts.work) for node in norms}
+    assert not norms[0].op.scale
+    assert values[norms[0].name] == 3 * 224 * 224
+    expected = 2 * sum(values.values()) - 3 * 224 * 224
+    assert counts.flops - count(graph, "full").flops == expected
+
+
+@pytest.mark.parametrize("name", ["abcnet-resnet18", "meliusnet22", "quicknet", "resnet18-fp"])
+def test_fvbitcore_counts_what_is_trained(name):
+    """Several bases of one latent weight are one parameter here."""
+    graph = zoo.get(name).architecture().lower()
+    trained = [p for p in graph.parameters() if not p.is_buffer]
+    assert count(graph, "fvbitcore").params == sum(_size(p.shape) for p in trained)
+
+
+def _resnet_e18(weights, activations):
+    architecture = zoo.get("resnet-e18").architecture()
+    precision = Precision(weights=weights, activations=activations)
+    stages = tuple(
+        replace(stage, blocks=tuple(replace(b, precision=precision) for b in stage.blocks))
+        for stage in architecture.stages
+    )
+    return replace(architecture, stages=stages)
+
+
+def test_a_search_goes_by_the_rule_that_is_defined_for_every_width():
+    """Beyond one bit hpi is marked extended and would price 2/2 as 1/1; the objective does not."""
+    from bitfront.evaluators.objective import cost_measurements
+
+    binary, two = _resnet_e18(1, 1), _resnet_e18(2, 2)
+    assert count(two.lower(), "hpi").ops == count(binary.lower(), "hpi").ops
+    assert count(two.lower(), "hpi").extended
+    assert not count(two.lower(), "full").extended
+    steered = cost_measurements(two, None)["ops"].value
+    assert steered == count(two.lower(), "full").ops
+    assert steered > cost_measurements(binary, None)["ops"].value
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_counting_by_plan_equals_counting_by_graph(convention):
+    """Two ways, one answer."""
+    graphs = [zoo.get(n).architecture().lower() for n in ("abcnet-resnet18", "boolnet-k4")]
+    task = Task(input=(3, 32, 32), classes=10)
+    graphs += [spaces["melius"](RandomChoose(s), task).architecture.lower() for s in range(20)]
+    for graph in graphs:
+        assert count(graph, convention, plan=plan(graph)) == count(graph, convention)
 
 
 def test_unknown_convention_names_those_that_exist():

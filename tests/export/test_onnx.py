@@ -11,11 +11,13 @@ from safetensors.torch import load_file, save_file
 
 import bitfront
 from bitfront.evaluators.binary_layers import binary_nodes, quantized_weight
-from bitfront.export import ExportFailed, exporters
-from bitfront.export.onnx import OPSET, OnnxFile
+from bitfront.export import ExportFailed, TrainedOn, exporters
+from bitfront.export.onnx import OPSET, OnnxFile, build_model
 from bitfront.export.weights import load_network
 from bitfront.kernels import pack_nchw
-from bitfront.spaces import Architecture
+from bitfront.spaces import Architecture, Builder, Network
+from bitfront.spaces import ops as o
+from bitfront.spaces import quantizers as q
 
 WORDS = "stages.0.blocks.1.conv.weight.words"
 
@@ -200,3 +202,30 @@ def test_the_trace_leads_to_the_logits_of_the_plain_file(exported, data):
         images = data.test.images[:16]
         traced = loaded.trace(images)[len(graph.nodes) - 1]
         torch.testing.assert_close(traced, loaded.logits(images), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("weight", "bits", "levels"),
+    [
+        (q.SIGN_WEIGHT, 1, 2),
+        (q.Ternary(), 2, 3),
+        (q.Ttq(), 2, 3),
+        (q.Lsq(width=3), 3, 8),
+        (q.LqNet(width=2), 2, 4 * 40),
+        (q.Syq(), 2, 3 * 9),
+    ],
+    ids=str,
+)
+def test_weights_take_their_bits_and_a_table(weight, bits, levels):
+    """40 filters of 33 channels, which take two words."""
+    b = Builder()
+    x = b.add(o.Input(shape=(33, 5, 5)), name="input")
+    b.add(o.Conv2d(out_channels=40, kernel_size=3, weight=weight), x, name="op")
+    pixels = TrainedOn(name="x", digest="0", mean=(0.45,) * 33, std=(0.22,) * 33)
+    model = build_model(Network(b.graph()).eval(), pixels, "test")
+    stored = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    assert "op.weight" not in stored
+    assert stored["op.weight.words"].nbytes == bits * 40 * 9 * 2 * 4
+    assert stored["op.weight.levels"].shape == (levels,)
+    largest = max(v.nbytes for name, v in stored.items() if name != "op.weight.words")
+    assert largest <= max(4 * levels, 4 * 40)

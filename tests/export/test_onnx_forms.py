@@ -13,12 +13,13 @@ from bitfront.export.flips import trace_flips
 from bitfront.export.onnx import build_model
 from bitfront.export.onnx_forms import forms, quantizer_forms
 from bitfront.export.onnx_graph import PIXELS, Emitter
-from bitfront.spaces import Builder, Network, Precision
+from bitfront.spaces import BINARY, Builder, Network, Precision
 from bitfront.spaces import blocks as b
 from bitfront.spaces import ops as o
 from bitfront.spaces import quantizers as q
 from bitfront.spaces.graph import Role
 from bitfront.spaces.ops import ops
+from bitfront.spaces.precision import precision_of
 from bitfront.spaces.quantizers import quantizers
 
 SHAPE = (6, 9, 7)
@@ -88,6 +89,17 @@ def two(op, prepare=None):
     return steps
 
 
+def three(op):
+    """An op of three flat inputs."""
+
+    def steps(builder, x):
+        x = builder.add(o.Flatten(), x, name="flat")
+        others = [builder.add(o.Shift(initial=i), x, name=f"other{i}") for i in (0.5, 1.5)]
+        builder.add(op, x, *others, name="op")
+
+    return steps
+
+
 def after(op, *prepare):
     """An op of one input."""
 
@@ -110,6 +122,36 @@ def flat(builder, x):
 def gate(builder, x):
     pooled = builder.add(o.GlobalAvgPool(), x, name="pool")
     builder.add(o.Mul(), x, pooled, name="op")
+
+
+def box(builder, x):
+    pixels = builder.add(o.ChannelMean(), x, name="mean")
+    pixels = builder.add(o.AvgPool(kernel_size=3, stride=1, padding=1), pixels, name="box")
+    builder.add(o.Mul(), x, pixels, name="op")
+
+
+def filter_scale(quantizer):
+    """The factors behind a layer that computes with the codes."""
+
+    def steps(builder, x):
+        layer = conv(weight=quantizer.codes)
+        x = builder.add(layer, signs(builder, x), name="conv")
+        builder.add(o.FilterScale(quantizer=quantizer), x, name="op", latent=x)
+
+    return steps
+
+
+WEIGHTS = (
+    q.Ternary(threshold=0.3),
+    q.XnorSign(),
+    q.Heaviside(),
+    q.ProgressiveSign(),
+    *(q.Lsq(width=k) for k in (2, 3, 8)),
+    *(q.LqNet(width=k) for k in (1, 2, 3)),
+    q.Ttq(),
+    q.Syq(),
+    q.Syq(width=1),
+)
 
 
 def bases(builder, x):
@@ -147,8 +189,11 @@ CASES = {
         *(after(conv(weight=q.DoReFaWeight(width=k))) for k in range(2, 9)),
         after(conv(weight=q.Half())),
         bases,
+        *(after(conv(weight=weight), signs) for weight in WEIGHTS),
+        after(conv(weight=q.LqNet(width=4), groups=2, kernel_size=1)),
     ],
     "linear": [
+        *(after(o.Linear(out_features=4, weight=weight), signs, flat) for weight in WEIGHTS),
         after(o.Linear(out_features=4), flat),
         after(o.Linear(out_features=4, bias=False), flat),
         after(o.Linear(out_features=4, weight=q.SIGN_WEIGHT), signs, flat),
@@ -172,13 +217,42 @@ CASES = {
             q.MultiSign(k=6),
             *(q.DoReFa(width=k) for k in range(1, 9)),
             *(q.Symmetric(width=k, limit=limit) for k in range(2, 9) for limit in (2.5, 4.0)),
+            q.ApproxSign(),
+            q.SwishSign(),
+            q.ProgressiveSign(),
+            q.Heaviside(),
+            q.Ternary(threshold=0.3),
+            q.Ternary(threshold=0.7, relative=True),
+            *(q.HalfWave(width=k) for k in range(1, 5)),
+            q.RSign(),
+            *(q.Pact(width=k) for k in (1, 2, 4, 8)),
+            *(q.Lsq(width=k) for k in (1, 2, 8)),
+            *(q.Lsq(width=k, signed=True) for k in (2, 4)),
+            *(q.LqNet(width=k) for k in range(1, 5)),
         )
+    ]
+    + [
+        after(o.Quantize(quantizer=q.RSign()), flat),
+        after(o.Quantize(quantizer=q.RSign()), slices),
     ],
     "relu": [after(o.Relu())],
     "prelu": [after(o.Prelu()), after(o.Prelu(), slices)],
     "sigmoid": [after(o.Sigmoid())],
     "add": [two(o.Add())],
-    "mul": [two(o.Mul()), gate],
+    "mul": [two(o.Mul()), gate, box],
+    "channel_mean": [after(o.ChannelMean()), after(o.ChannelMean(), slices)],
+    "outer_scale": [after(o.OuterScale()), after(o.OuterScale(), slices)],
+    "filter_scale": [
+        filter_scale(q.MagnitudeSign()),
+        filter_scale(q.XnorSign()),
+        filter_scale(q.TernaryScaled()),
+    ],
+    "blend": [
+        two(o.Blend()),
+        two(o.Blend(), lambda b, x, name: b.add(o.Flatten(), x, name=name)),
+        two(o.Blend(per_channel=False)),
+    ],
+    "mean": [two(o.Mean()), three(o.Mean())],
     "xnor": [two(o.Xnor(), signs), two(o.Xnor(), slices)],
     "or": [two(o.Or(), signs), two(o.Or(), slices)],
     "scale": [after(o.Scale()), after(o.Scale(per_channel=False)), after(o.Scale(), flat)],
@@ -200,6 +274,7 @@ CASES = {
     "global_avg_pool": [after(o.GlobalAvgPool()), after(o.GlobalAvgPool(), slices)],
     "blur": [after(o.Blur()), after(o.Blur(stride=1)), after(o.Blur(), slices)],
     "flatten": [after(o.Flatten()), after(o.Flatten(), slices)],
+    "dropout": [after(o.Dropout()), after(o.Dropout(), flat)],
 }
 
 
@@ -281,7 +356,8 @@ BLOCKS = {
         for w, a, bits in ((1, 1, 32), (1, 1, 16), (2, 4, 8), (4, 1, 4), (16, 16, 32))
     ],
     "improvement": [
-        b.Improvement(growth=4, kernel_size=5, shortcut_bits=bits) for bits in (4, 8, 16, 32)
+        *(b.Improvement(growth=4, kernel_size=5, shortcut_bits=bits) for bits in (4, 8, 16, 32)),
+        b.Improvement(whole=True),
     ],
     "transition": [
         b.Transition(channels=12, out_bits=4),
@@ -293,19 +369,92 @@ BLOCKS = {
         b.BiReal(channels=12, stride=2),
         b.BiReal(channels=8, padding_value=-1.0, shortcut_bits=8),
     ],
-    "gated": [b.Gated(channels=12, stride=2), b.Gated(channels=8)],
+    "gated": [
+        b.Gated(channels=12, stride=2),
+        b.Gated(channels=8),
+        b.Gated(channels=12, stride=2, scaling="outer"),
+    ],
     "multi_base": [
         b.MultiBase(channels=12, stride=2, weight_bases=3, activation_bases=2),
         b.MultiBase(channels=8, weight_bases=1, activation_bases=1),
     ],
-    "resnet": [b.ResNet(channels=12, stride=2)],
+    "resnet": [
+        b.ResNet(channels=12, stride=2),
+        b.ResNet(channels=12, stride=2, precision=precision_of(weight=q.XnorSign())),
+        b.ResNet(channels=8, precision=Precision(weights=2, activations=2)),
+    ],
+    "group_net": [
+        b.GroupNet(channels=12, stride=2, bases=3),
+        b.GroupNet(channels=4, bases=2, split=True, merge=False),
+    ],
+    "circulant": [b.Circulant(channels=12, stride=2), b.Circulant(channels=8, rotations=8)],
+    "xnor": [
+        b.Xnor(channels=12, stride=2),
+        b.Xnor(channels=8, scaling="outer"),
+        b.Xnor(
+            channels=8, scaling="none", relu=False, precision=Precision(weights=1, activations=1)
+        ),
+    ],
     "boolean": [
         b.Boolean(channels=8),
         b.Boolean(channels=8, concat=False),
         b.Boolean(channels=16, stride=2),
         b.Boolean(channels=8, last=True),
+        b.Boolean(channels=8, projected=True),
+        b.Boolean(channels=8, dilation=2),
     ],
-    "classifier": [b.Classifier(classes=5)],
+    "stem_conv3x3": [b.StemConv3x3(channels=8)],
+    "react_residual": [b.ReactResidual(channels=8), b.ReactResidual(channels=12, stride=2)],
+    "react_mobile": [b.ReactMobile(channels=8), b.ReactMobile(channels=16, stride=2)],
+    "bnext": [b.BNext(channels=8, multiply=True), b.BNext(channels=16, stride=2)],
+    "classifier": [
+        b.Classifier(classes=5),
+        b.Classifier(classes=5, norm=False, relu=False, prelu=True),
+    ],
+    "stem_conv": [
+        b.StemConv(channels=8, kernel_size=11, stride=4, padding=2, norm="none", pool=3),
+        b.StemConv(channels=8, kernel_size=7, stride=2, pool=3, pool_padding=1),
+    ],
+    "conv_layer": [
+        b.ConvLayer(channels=8, groups=2, norm="none"),
+        b.ConvLayer(channels=8, norm="before", padding_value=-1.0, precision=BINARY),
+        b.ConvLayer(channels=8, norm="none", activation="prelu", precision=BINARY),
+        b.ConvLayer(channels=8, precision=Precision(weights=2, activations=4)),
+    ],
+    "separable": [
+        b.Separable(channels=12, stride=2),
+        b.Separable(channels=8, activation="prelu", precision=BINARY),
+    ],
+    "pool": [b.PoolTransition(), b.PoolTransition(method="avg", kernel_size=3, padding=1)],
+    "dense_transition": [b.DenseTransition(channels=12)],
+    "inception": [
+        b.Inception(one=2, three_reduce=3, three=4, five_reduce=5, five=6, pool=7),
+        b.Inception(
+            one=2,
+            three_reduce=3,
+            three=4,
+            five_reduce=5,
+            five=6,
+            pool=7,
+            norm="after",
+            precision=Precision(weights=1, activations=4),
+        ),
+    ],
+    "bottleneck": [
+        b.Bottleneck(channels=12, stride=2),
+        b.Bottleneck(channels=8, precision=Precision(weights=2, activations=2)),
+    ],
+    "mlp_classifier": [
+        b.MlpClassifier(classes=5, hidden=(12, 8)),
+        b.MlpClassifier(classes=5, hidden=(12, 8), norm="before", precision=BINARY),
+        b.MlpClassifier(classes=5, hidden=(), pool=True),
+    ],
+    "sliced_residual": [
+        b.SlicedResidual(channels=12, stride=2, input_scale=True),
+        b.SlicedResidual(channels=8, slices=4, write_on=2),
+        b.SlicedResidual(channels=8, slices=2, norm="after", write_on=1),
+    ],
+    "binary_basic": [b.BinaryBasic(channels=12, stride=2), b.BinaryBasic(channels=8)],
 }
 
 
@@ -343,6 +492,9 @@ def test_a_block_computes_as_in_torch(block):
     for image in range(BATCH):
         one = slice(image, image + 1)
         _, wrong = trace_flips(
-            graph, {i: mine[i][one] for i in theirs}, {i: v[one] for i, v in theirs.items()}, image
+            network,
+            {i: mine[i][one] for i in theirs},
+            {i: v[one] for i, v in theirs.items()},
+            image,
         )
         assert not wrong

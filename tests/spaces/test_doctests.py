@@ -3,8 +3,12 @@ from importlib import import_module
 
 import pytest
 
+from bitfront.spaces.quantizers import quantizers
 
-@pytest.mark.parametrize("name", ["bitfront.spaces", "bitfront.spaces.quantizers.sign"])
+QUANTIZERS = sorted({cls.__module__ for cls in quantizers.values()})
+
+
+@pytest.mark.parametrize("name", ["bitfront.spaces", *QUANTIZERS])
 def test_examples_in_docstrings(name):
     result = doctest.testmod(import_module(name))
     assert result.attempted > 0

@@ -32,7 +32,8 @@ from bitfront.spaces.blocks import (
     Transition,
 )
 from bitfront.spaces.ops import Add, Conv2d, Input, Quantize, Relu
-from bitfront.spaces.quantizers import SIGN, SIGN_WEIGHT
+from bitfront.spaces.precision import precision_of
+from bitfront.spaces.quantizers import SIGN, SIGN_WEIGHT, LqNet, Lsq, Pact, RSign, Syq, Ttq
 
 MELIUS = Architecture(
     input=(1, 8, 8),
@@ -59,6 +60,12 @@ MIXED = {
     "stored": body(Dense(growth=8, shortcut_bits=4), Improvement(growth=8, shortcut_bits=16)),
     "bireal": body(BiReal(channels=8, padding_value=-1.0), BiReal(channels=16, stride=2)),
     "gated": body(Gated(channels=8), Gated(channels=16, stride=2)),
+    "learned": body(
+        BiReal(channels=8, precision=precision_of(weight=Lsq(), input=Lsq())),
+        BiReal(channels=8, precision=precision_of(weight=LqNet(), input=LqNet())),
+        BiReal(channels=8, precision=precision_of(weight=Ttq(), input=Pact(initial_alpha=1.0))),
+        BiReal(channels=8, precision=precision_of(weight=Syq(), input=RSign())),
+    ),
     "multi_base": body(MultiBase(channels=8, weight_bases=2, activation_bases=2)),
     "boolean": body(
         Boolean(channels=8), Boolean(channels=16, stride=2), Boolean(channels=16, last=True),
@@ -311,7 +318,7 @@ def test_torch_exports_it_for_any_batch(architecture):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["melius", "boolean", "multi_base"])
+@pytest.mark.parametrize("name", ["melius", "boolean", "multi_base", "learned"])
 def test_torch_compiles_it_in_one_graph(name):
     network = build(MIXED[name])
     compiled = torch.compile(copy.deepcopy(network), fullgraph=True, backend="aot_eager")

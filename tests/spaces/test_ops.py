@@ -10,24 +10,30 @@ from hypothesis import strategies as st
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.flop_counter import FlopCounterMode
 
-from bitfront.spaces import Domain, InfeasibleArchitecture, Node, Op, Role, TensorType
+from bitfront.spaces import Domain, InfeasibleArchitecture, InvalidValue, Node, Op, Role, TensorType
 from bitfront.spaces.graph import BUFFERS
 from bitfront.spaces.graph import infer as remembered
 from bitfront.spaces.ops import (
     Add,
     AvgPool,
     BatchNorm,
+    Blend,
     Blur,
+    ChannelMean,
     Concat,
     Conv2d,
+    Dropout,
+    FilterScale,
     Flatten,
     GlobalAvgPool,
     Input,
     Interleave,
     Linear,
     MaxPool,
+    Mean,
     Mul,
     Or,
+    OuterScale,
     Prelu,
     Quantize,
     Relu,
@@ -45,9 +51,19 @@ from bitfront.spaces.quantizers import (
     SIGN_WEIGHT,
     DoReFa,
     DoReFaWeight,
+    Heaviside,
+    LqNet,
+    Lsq,
+    MagnitudeSign,
     MultiSign,
+    Pact,
+    RSign,
     ShiftedSign,
     Symmetric,
+    Syq,
+    TernaryScaled,
+    Ttq,
+    XnorSign,
 )
 from bitfront.spaces.torch_ops import Form, forms
 
@@ -58,6 +74,7 @@ SLICED = TensorType(shape=(4, 6, 6), domain=Domain.BIPOLAR, slices=2, stored_bit
 CODES = TensorType(shape=(6, 7, 5), domain=Domain.CODE, stored_bits=2)
 FLAT = TensorType(shape=(12,))
 GATE = TensorType(shape=(6, 1, 1))
+PIXELS = TensorType(shape=(1, 7, 5))
 
 
 class Row(NamedTuple):
@@ -89,6 +106,13 @@ ROWS = [
         (SLICED,),
     ),
     Row(Conv2d(out_channels=8, kernel_size=3, padding=1, weight=DoReFaWeight(width=2)), (CODES,)),
+    Row(Conv2d(out_channels=8, kernel_size=3, weight=Lsq()), (CODES,)),
+    Row(Conv2d(out_channels=8, kernel_size=3, weight=LqNet(), groups=2), (CODES,)),
+    Row(Conv2d(out_channels=8, kernel_size=3, weight=Ttq(), bias=True), (CODES,)),
+    Row(Conv2d(out_channels=8, kernel_size=3, weight=Syq()), (SLICED,)),
+    Row(Conv2d(out_channels=8, kernel_size=3, weight=XnorSign()), (BIPOLAR,)),
+    Row(Linear(out_features=5, weight=Lsq()), (FLAT,)),
+    Row(Linear(out_features=5, weight=Syq(width=1)), (FLAT,)),
     Row(Linear(out_features=5), (FLAT,)),
     Row(Linear(out_features=5, bias=False, weight=SIGN_WEIGHT), (FLAT,)),
     Row(
@@ -102,6 +126,13 @@ ROWS = [
     Row(Quantize(quantizer=MultiSign(k=4)), (FLOAT,)),
     Row(Quantize(quantizer=DoReFa(width=2)), (INTEGER,)),
     Row(Quantize(quantizer=Symmetric(width=4)), (FLOAT,)),
+    Row(Quantize(quantizer=Heaviside()), (INTEGER,)),
+    Row(Quantize(quantizer=RSign()), (FLOAT,)),
+    Row(Quantize(quantizer=RSign()), (SLICED,)),
+    Row(Quantize(quantizer=RSign()), (FLAT,)),
+    Row(Quantize(quantizer=Pact()), (FLOAT,)),
+    Row(Quantize(quantizer=Lsq()), (FLAT,)),
+    Row(Quantize(quantizer=LqNet()), (FLOAT,)),
     Row(Relu(), (FLOAT,)),
     Row(Prelu(), (FLOAT,)),
     Row(Sigmoid(), (FLOAT,)),
@@ -110,11 +141,24 @@ ROWS = [
     Row(Add(), (FLOAT, INTEGER)),
     Row(Mul(), (FLOAT, FLOAT)),
     Row(Mul(), (FLOAT, GATE)),
+    Row(Mul(), (FLOAT, PIXELS)),
+    Row(Blend(), (FLOAT, FLOAT)),
+    Row(Blend(per_channel=False), (FLOAT, FLOAT)),
+    Row(Mean(), (FLOAT, INTEGER, FLOAT)),
+    Row(Mean(), (FLAT, FLAT)),
+    Row(Blend(), (FLAT, FLAT)),
     Row(Xnor(), (SLICED, SLICED)),
     Row(Or(), (SLICED, SLICED)),
     Row(Scale(), (FLOAT,)),
     Row(Scale(per_channel=False), (FLOAT,)),
     Row(Scale(), (FLAT,)),
+    Row(FilterScale(quantizer=MagnitudeSign()), (INTEGER,)),
+    Row(FilterScale(quantizer=XnorSign()), (INTEGER,)),
+    Row(FilterScale(quantizer=TernaryScaled()), (FLAT,)),
+    Row(OuterScale(), (FLOAT,)),
+    Row(OuterScale(), (SLICED,)),
+    Row(ChannelMean(), (FLOAT,)),
+    Row(ChannelMean(), (SLICED,)),
     Row(Shift(), (FLOAT,)),
     Row(Shift(initial=0.5), (FLAT,)),
     Row(Concat(), (FLOAT, FLOAT, FLOAT)),
@@ -136,6 +180,8 @@ ROWS = [
     Row(Blur(stride=1), (SLICED,)),
     Row(Flatten(), (FLOAT,)),
     Row(Flatten(), (SLICED,)),
+    Row(Dropout(), (FLOAT,)),
+    Row(Dropout(probability=0.0), (FLAT,)),
 ]
 
 
@@ -166,6 +212,13 @@ def form(op: Op, *inputs: TensorType) -> Form:
     return forms[op.kind](node, inputs, 1.3, torch.Generator().manual_seed(0))
 
 
+def latent(row: Row) -> dict[str, torch.Tensor]:
+    """The latent weights that factors per filter follow from."""
+    if not isinstance(row.op, FilterScale):
+        return {}
+    return {"latent": torch.randn(row.inputs[0].torch_shape[0], 2, 3, 3)}
+
+
 def test_every_op_has_a_row_and_a_torch_form():
     assert {row.op.kind for row in ROWS} == set(ops)
     assert set(forms) == set(ops)
@@ -174,7 +227,7 @@ def test_every_op_has_a_row_and_a_torch_form():
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: repr(row.op))
 def test_declared_type_is_what_torch_gives(row):
     facts = row.op.infer(*row.inputs)
-    y = form(row.op, *row.inputs)(*[values(kind) for kind in row.inputs])
+    y = form(row.op, *row.inputs)(*[values(kind) for kind in row.inputs], **latent(row))
     assert tuple(y.shape) == (3, *facts.out.torch_shape)
     assert is_in_domain(y, facts.out.domain)
 
@@ -191,8 +244,9 @@ def test_declared_parameters_are_what_torch_holds(row):
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: repr(row.op))
 def test_declared_macs_are_what_torch_counts(row):
+    module = form(row.op, *row.inputs).eval()
     with FlopCounterMode(display=False) as counter:
-        form(row.op, *row.inputs)(*[values(kind, batch=1) for kind in row.inputs])
+        module(*[values(kind, batch=1) for kind in row.inputs], **latent(row))
     assert counter.get_total_flops() == 2 * row.op.infer(*row.inputs).macs
 
 
@@ -200,7 +254,7 @@ def test_declared_macs_are_what_torch_counts(row):
 def test_gradients_reach_inputs_and_parameters(row):
     module = form(row.op, *row.inputs)
     inputs = [values(kind).requires_grad_() for kind in row.inputs]
-    (module(*inputs) * torch.randn(())).sum().backward()
+    (module(*inputs, **latent(row)) * torch.randn(())).sum().backward()
     for tensor in (*inputs, *module.parameters()):
         assert tensor.grad is not None
         assert tensor.grad.isfinite().all()
@@ -364,6 +418,54 @@ def test_concat_and_slice_keep_slices_together():
     assert mean.flatten().tolist() == [1, 2, 10.5]
 
 
+def test_a_blend_stays_between_its_inputs():
+    module = form(Blend(), FLOAT, FLOAT)
+    x, y = values(FLOAT), values(FLOAT)
+    assert torch.equal(module(x, y), 0.5 * x + 0.5 * y)
+    first, second = module(x, y), module(y, x)
+    # as data, or autograd would refuse the graphs of these passes
+    module.weight.data[0], module.weight.data[1] = 1.5, -0.5
+    z = module(x, y)
+    assert torch.equal(z[:, 0], x[:, 0])
+    assert torch.equal(z[:, 1], y[:, 1])
+    # training brings a share back to the border, where it can move again
+    assert module.weight[:2].tolist() == [1.0, 0.0]
+    (z * torch.randn(z.shape)).sum().backward()
+    assert (module.weight.grad != 0).all()
+    # graphs of earlier passes can still be differentiated
+    (first + second).sum().backward()
+    module.weight.data[0] = 1.5
+    assert torch.equal(module.eval()(x, y)[:, 0], x[:, 0])
+    assert module.weight[0] == 1.5
+
+
+def test_dropout_keeps_the_mean_in_training_and_everything_afterwards():
+    module = form(Dropout(probability=0.2), FLOAT)
+    x = torch.ones(1, 6, 70, 50)
+    y = module(x)
+    assert set(y.unique().tolist()) == {0.0, 1.25}
+    # 21,000 draws: the share of what is dropped lies within 4 standard deviations
+    assert (y == 0).float().mean().item() == pytest.approx(0.2, abs=4 * (0.16 / 21_000) ** 0.5)
+    assert torch.equal(module.eval()(x), x)
+    assert form(Dropout(probability=0.0), FLOAT)(x).equal(x)
+
+
+def test_dropout_repeats_with_torchs_global_stream():
+    module = form(Dropout(), FLOAT)
+    x = torch.ones(1, 6, 7, 5)
+    torch.manual_seed(3)
+    first, second = module(x), module(x)
+    torch.manual_seed(3)
+    assert torch.equal(module(x), first)
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("probability", [-0.1, 1.0, 1.5])
+def test_a_dropout_keeps_something(probability):
+    with pytest.raises(InvalidValue, match="at least 0 and below 1"):
+        Dropout(probability=probability)
+
+
 def test_blur_keeps_a_constant_and_halves_the_size():
     module = form(Blur(), FLOAT)
     y = module(torch.ones(1, 6, 7, 5))
@@ -393,6 +495,12 @@ INFEASIBLE = [
     Row(Add(), (FLOAT, SLICED)),
     Row(Add(), (FLOAT, GATE)),
     Row(Mul(), (GATE, FLOAT)),
+    Row(Mul(), (PIXELS, FLOAT)),
+    Row(Mul(), (TensorType(shape=(6, 7, 5), slices=2), TensorType(shape=(1, 7, 5), slices=2))),
+    Row(Mul(), (FLOAT, TensorType(shape=(1, 7, 1)))),
+    Row(OuterScale(), (FLAT,)),
+    Row(ChannelMean(), (FLAT,)),
+    Row(Blend(), (FLOAT, GATE)),
     Row(Mul(), (FLOAT, TensorType(shape=(3, 1, 1), slices=2))),
     Row(Xnor(), (BIPOLAR, FLOAT)),
     Row(Or(), (INTEGER, BIPOLAR)),
@@ -408,6 +516,8 @@ INFEASIBLE = [
     Row(AvgPool(kernel_size=2, stride=2), (FLAT,)),
     Row(GlobalAvgPool(), (FLAT,)),
     Row(Blur(), (FLAT,)),
+    Row(Dropout(), (BIPOLAR,)),
+    Row(Dropout(), (CODES,)),
 ]
 
 

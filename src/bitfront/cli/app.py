@@ -42,4 +42,15 @@ def root(
 
 
 # importing a module of verbs adds them; each loads what is heavy only when it runs
-from bitfront.cli import cost, dashboard, export, search, store, studies, train  # noqa: E402, F401
+from bitfront.cli import (  # noqa: E402
+    bench,  # noqa: F401
+    cost,  # noqa: F401
+    dashboard,  # noqa: F401
+    export,  # noqa: F401
+    latency,  # noqa: F401
+    search,  # noqa: F401
+    store,  # noqa: F401
+    studies,  # noqa: F401
+    train,  # noqa: F401
+    zoo,  # noqa: F401
+)

@@ -1,13 +1,17 @@
-"""``bitfront cost`` and ``bitfront zoo``: what networks cost before anybody trains them."""
+"""``bitfront cost``: what a network costs before anybody trains it."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bitfront.cli.app import DEFAULT_STORE, Json, StoreUrl, app
 from bitfront.cli.output import millijoules, out, scaled, write_json, write_table
+
+if TYPE_CHECKING:
+    from bitfront.evaluators.cost import Energy
+    from bitfront.spaces.plan import Plan
 
 
 @app.command("cost")
@@ -16,26 +20,35 @@ def cost(
         str, typer.Argument(help="A network of the zoo, an architecture file, or STUDY/N.")
     ],
     convention: Annotated[
-        str, typer.Option(help="How operations are counted: hpi, reactnet, larq or full.")
+        str,
+        typer.Option(help="How operations are counted: hpi, reactnet, larq, full or fvbitcore."),
     ] = "hpi",
     hardware: Annotated[
-        str | None, typer.Option(help="Profile to estimate energy on: boolnet65 or horowitz45.")
+        str | None,
+        typer.Option(
+            help="Profile to estimate energy on: boolnet65, edge7, eyeriss65, h200, horowitz45 "
+            "or rpi4."
+        ),
     ] = None,
     scope: Annotated[
         str,
         typer.Option(help="Energy of the whole 'network', or of the 'body' without stem and head."),
     ] = "network",
     quirks: Annotated[
-        bool,
+        bool | None,
         typer.Option(
             "--quirks/--no-quirks",
-            help="Count the body as the profile's published figures do, or by the graph.",
+            help="Count as the profile's published figures do, or by the graph. Without either: "
+            "as published in the body, by the graph in the network.",
+            show_default=False,
         ),
-    ] = True,
+    ] = None,
     twin: Annotated[
         bool, typer.Option("--twin", help="Cost the 32-bit twin: same graph, identity quantizers.")
     ] = False,
-    layers: Annotated[bool, typer.Option("--layers", help="List every step of the plan.")] = False,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="List every step of the plan, term by term.")
+    ] = False,
     store: StoreUrl = DEFAULT_STORE,
     json: Json = False,
 ) -> None:
@@ -45,6 +58,7 @@ def cost(
     from bitfront.evaluators.hardware.profile import load_profile
     from bitfront.spaces.errors import InvalidValue
     from bitfront.spaces.plan import plan
+    from bitfront.spaces.zoo import zoo
 
     if scope not in SCOPES:
         # checked here too, because without hardware nobody else reads it
@@ -62,8 +76,16 @@ def cost(
     }
     energy = None
     if profile is not None:
-        energy = estimate_energy(planned, profile, scope=scope, quirks=quirks)
-        data["energy"] = energy.json()
+        entry = zoo.get(resolved.name)
+        published = entry is not None and entry.architecture() == architecture
+        energy = estimate_energy(
+            planned,
+            profile,
+            scope=scope,
+            quirks=quirks,
+            storage_bits=entry.published_storage_bits if entry and published else None,
+        )
+        data["energy"] = {**energy.json(), "constants": profile.kinds()}
         if energy.quirks:
             plain = estimate_energy(planned, profile, scope=scope, quirks=False)
             data["energy"]["without_quirks"] = plain.json()
@@ -72,12 +94,14 @@ def cost(
     if json:
         write_json(data)
         return
-    _print_cost(data)
+    _print_counts(data)
+    if energy is not None:
+        _print_energy(data)
     if layers:
         _print_layers(data["layers"], with_energy=energy is not None)
 
 
-def _print_cost(data: dict[str, Any]) -> None:
+def _print_counts(data: dict[str, Any]) -> None:
     extended = " (extended beyond 1 bit)" if data["extended"] else ""
     rows = [
         ("parameters", f"{data['params']:,}"),
@@ -89,9 +113,10 @@ def _print_cost(data: dict[str, Any]) -> None:
         ("peak feature memory", f"{data['memory_peak_bytes']:,} bytes"),
     ]
     write_table(f"{data['name']}, counted by {data['convention']}", ("", ""), rows)
-    energy = data.get("energy")
-    if energy is None:
-        return
+
+
+def _print_energy(data: dict[str, Any]) -> None:
+    energy = data["energy"]
     columns = ["", "energy"]
     plain = energy.get("without_quirks")
     if plain:
@@ -111,24 +136,33 @@ def _print_cost(data: dict[str, Any]) -> None:
             cells.append(millijoules(plain[key]))
         body.append(cells)
     write_table(f"Energy of one inference on {energy['profile']}, {energy['scope']}", columns, body)
+    peak, buffer = data["memory_peak_bytes"], energy["feature_buffer_bytes"]
+    fits = "fits" if peak <= buffer else "does not fit"
+    out.print(
+        f"Features: the peak of {peak:,} bytes {fits} the buffer of {buffer:,}; "
+        f"{energy['spilled_bytes']:,.0f} bytes spill to or from DRAM. "
+        f"Weights: {energy['loaded_bytes']:,.0f} bytes are loaded."
+    )
+    if energy["time_ms"] is not None:
+        out.print(f"Static power is charged for {energy['time_ms']:.3g} ms, a lower bound.")
     if energy["quirks"]:
         out.print(f"Published quirks applied: {', '.join(energy['quirks'])}.")
+    kinds = ", ".join(f"{n} {kind}" for kind, n in energy["constants"].items())
     out.print(
-        "An estimate: absolute values are good to a factor of 2 to 3, ratios on one profile to "
-        "about 15 %.",
+        f"An estimate, not a simulation: no bank conflicts, no interconnect, no voltage scaling. "
+        f"Constants: {kinds}. Absolute values are good to a factor of 2 to 3, ratios on one "
+        "profile to about 15 %.",
         style="dim",
     )
 
 
-def _layers(planned: Any, energy: Any) -> list[dict[str, Any]]:
+def _layers(planned: Plan, energy: Energy | None) -> list[dict[str, Any]]:
     from bitfront.evaluators.cost import PJ_PER_MJ
 
     nodes = planned.graph.nodes
-    priced = {}
-    if energy is not None:
-        priced = {row.nodes: row for row in energy.groups()}
+    priced = {} if energy is None else {row.nodes: row for row in energy.groups()}
     rows = []
-    for group in planned.groups:
+    for group, live_bits in zip(planned.groups, planned.live_bits, strict=True):
         anchor = nodes[group.anchor]
         facts = anchor.facts
         row: dict[str, Any] = {
@@ -140,85 +174,35 @@ def _layers(planned: Any, energy: Any) -> list[dict[str, Any]]:
             "a_bits": facts.a_bits if facts.macs else None,
             "macs": sum(nodes[i].facts.macs for i in group.nodes),
             "stored_bits": nodes[group.output].type.stored_bits,
+            "memory_bytes": -(-(live_bits + group.scratch_bits) // 8),
         }
         if group.nodes in priced:
-            bands = priced[group.nodes]
-            row["compute_mj"] = bands.compute.value / PJ_PER_MJ
-            row["sram_mj"] = bands.sram.value / PJ_PER_MJ
-            row["dram_mj"] = bands.dram.value / PJ_PER_MJ
+            terms = priced[group.nodes]
+            every = terms.compute.plus(terms.sram).plus(terms.dram)
+            row["compute_mj"] = terms.compute.value / PJ_PER_MJ
+            row["sram_mj"] = terms.sram.value / PJ_PER_MJ
+            row["dram_mj"] = terms.dram.value / PJ_PER_MJ
+            row["low_mj"] = every.low / PJ_PER_MJ
+            row["high_mj"] = every.high / PJ_PER_MJ
+            row["spilled_bytes"] = terms.spilled_bits / 8
         rows.append(row)
     return rows
 
 
 def _print_layers(rows: list[dict[str, Any]], *, with_energy: bool) -> None:
-    columns = ["step", "fused", "out", "w/a", "MACs"]
+    columns = ["step", "fused", "out", "w/a", "MACs", "memory"]
     if with_energy:
-        columns += ["compute", "SRAM", "DRAM"]
+        columns += ["compute", "SRAM", "DRAM", "spilled"]
     table = []
     for row in rows:
         bits = "-" if row["w_bits"] is None else f"{row['w_bits']}/{row['a_bits']}"
         shape = "x".join(map(str, row["shape"]))
         cells = [row["name"], " ".join(row["fused"]), shape, bits, scaled(row["macs"])]
-        if with_energy:
-            cells += [
-                millijoules(row[k]) if k in row else "-"
-                for k in ("compute_mj", "sram_mj", "dram_mj")
-            ]
+        cells.append(f"{row['memory_bytes']:,}")
+        if with_energy and "compute_mj" in row:
+            cells += [millijoules(row[k]) for k in ("compute_mj", "sram_mj", "dram_mj")]
+            cells.append(f"{row['spilled_bytes']:,.0f}" if row["spilled_bytes"] else "-")
+        elif with_energy:
+            cells += ["-"] * 4
         table.append(cells)
-    write_table("Steps of the plan", columns, table, left=2)
-
-
-@app.command("zoo")
-def list_zoo(json: Json = False) -> None:
-    """List the published networks: their figures as printed, and as counted here."""
-    from bitfront.evaluators.cost import count
-    from bitfront.spaces.zoo import zoo
-
-    rows: list[dict[str, Any]] = []
-    for name in sorted(zoo):
-        entry = zoo[name]
-        counts = count(entry.architecture().lower(), "hpi")
-        rows.append(
-            {
-                "name": name,
-                "family": entry.family,
-                "published": dict(entry.published),
-                "counted": counts.json(),
-                "notes": entry.notes,
-            }
-        )
-    if json:
-        write_json({"networks": rows})
-        return
-    table = []
-    for row in rows:
-        published, counted = row["published"], row["counted"]
-        printed = published.get("ops_1e8")
-        size = published.get("size_mb")
-        table.append(
-            (
-                row["name"],
-                row["family"],
-                published.get("top1", "-"),
-                "-" if printed is None else f"{printed:.2f}",
-                f"{counted['ops'] / 1e8:.3f}",
-                "-" if size is None else f"{size:g} {published.get('size_unit', 'MB')}",
-                f"{counted['size_mib']:.2f} MiB",
-                f"{counted['params']:,}",
-            )
-        )
-    write_table(
-        "Published networks, ImageNet; OPs in 1e8 by the hpi convention",
-        (
-            "name",
-            "family",
-            "top-1 %",
-            "OPs printed",
-            "OPs counted",
-            "size printed",
-            "size counted",
-            "parameters",
-        ),
-        table,
-        left=2,
-    )
+    write_table("Steps of the plan; memory and spilled in bytes", columns, table, left=2)

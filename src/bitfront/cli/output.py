@@ -29,9 +29,17 @@ def write_json(data: Any) -> None:
 
 
 def write_table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    left: int = 1,
+    tight: bool = False,
 ) -> None:
-    """Print a table; the first ``left`` columns are texts, the others right-aligned numbers."""
+    """Print a table; the first ``left`` columns are texts, the others right-aligned numbers.
+
+    ``tight`` leaves less room between columns, for many of them.
+    """
     table = Table(
         title=escape(title) or None,
         title_justify="left",
@@ -40,6 +48,7 @@ def write_table(
         box=SIMPLE_HEAD,
         show_header=any(columns),
         pad_edge=False,
+        padding=(0, 1, 0, 0) if tight else (0, 1),
     )
     for index, column in enumerate(columns):
         table.add_column(

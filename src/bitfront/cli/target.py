@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bitfront.search.record import StudyRecord
     from bitfront.search.store import Store
 
-MAX_FILE_BYTES = 16 * 2**20
+MAX_FILE_BYTES = 4 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +99,10 @@ def _from_study(name: str, number: str, store_url: str) -> Target:
 
 def _from_file(path: Path) -> Target:
     try:
+        if path.exists() and not path.is_file():
+            raise InvalidValue(
+                f"An architecture file must be a file, but {str(path)!r} is a folder or a device."
+            )
         if path.stat().st_size > MAX_FILE_BYTES:
             raise InvalidValue(
                 f"An architecture file has at most {MAX_FILE_BYTES} bytes, but {str(path)!r} has "

@@ -144,7 +144,7 @@ def compare(
     sample = images[:LAYER_IMAGES]
     inexact = unequal_layers(layers, loaded.trace(sample))
     rows = torch.nonzero(deviates(mine, theirs)).flatten().tolist()
-    flips, unexplained = _explain(network.graph, reference, loaded, images, theirs, rows)
+    flips, unexplained = _explain(network, reference, loaded, images, theirs, rows)
     difference = float((mine - theirs).abs().max())
     predictions = theirs.argmax(1)
     return Verification(
@@ -170,7 +170,7 @@ def _all_logits(loaded: Loaded, images: Pixels) -> Tensor:
 
 
 def _explain(
-    graph: Graph,
+    network: Network,
     reference: Loaded,
     loaded: Loaded,
     images: Pixels,
@@ -180,8 +180,8 @@ def _explain(
     """Trace deviating images, up to the first that nothing explains.
 
     Args:
-        graph: Of the network.
-        reference: The network.
+        network: Whose values are explained.
+        reference: It, fed with pixels.
         loaded: The file.
         images: All of them.
         logits: What the file gives for them.
@@ -195,10 +195,10 @@ def _explain(
         batch = images[start : start + BATCH]
         mine, theirs = reference.trace(batch), loaded.trace(batch)
         # a trace that does not lead to the file's own logits explains nothing
-        strayed = deviates(logits[start : start + BATCH], theirs[len(graph.nodes) - 1])
+        strayed = deviates(logits[start : start + BATCH], theirs[len(network.graph.nodes) - 1])
         for image in rows:
             b = image - start
-            found, wrong = trace_flips(graph, _one(mine, b), _one(theirs, b), image)
+            found, wrong = trace_flips(network, _one(mine, b), _one(theirs, b), image)
             if not wrong and (bool(strayed[b]) or not found):
                 wrong = "its logits differ, but no value that leads to them does"
             if wrong:

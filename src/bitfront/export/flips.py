@@ -12,14 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from bitfront.export.verification import Flip
-from bitfront.spaces.graph import Graph
+from bitfront.spaces.network import Network
 from bitfront.spaces.ops import Quantize
-from bitfront.spaces.quantizers import Half, Identity, MultiSign, Quantizer
+from bitfront.spaces.quantizers import Learned, Quantizer
 
 ROUNDING: Final = 1e-4
 """Values deviate if they differ by more: absolutely, or as a share of the map's largest."""
@@ -39,12 +38,12 @@ def deviates(mine: Tensor, theirs: Tensor) -> Tensor:
 
 
 def trace_flips(
-    graph: Graph, mine: Mapping[int, Tensor], theirs: Mapping[int, Tensor], image: int
+    network: Network, mine: Mapping[int, Tensor], theirs: Mapping[int, Tensor], image: int
 ) -> tuple[tuple[Flip, ...], str]:
     """Walk through one image's values.
 
     Args:
-        graph: Of the network.
+        network: Whose values are explained.
         mine: The network's values by node, (1, ...).
         theirs: The other program's: quantizers, what they read, and others at will.
         image: Number of the image, for the result.
@@ -54,7 +53,7 @@ def trace_flips(
     """
     flips: list[Flip] = []
     follows: set[int] = set()
-    for node in graph.nodes:
+    for node in network.graph.nodes:
         index = node.index
         if not follows.isdisjoint(node.inputs):
             follows.add(index)
@@ -67,7 +66,8 @@ def trace_flips(
             if not bool(differ.any()):
                 continue
             x = mine[node.inputs[0]]
-            distance = float(threshold_distance(node.op.quantizer, x)[differ].max())
+            params = network.quantizer_parameters(index)
+            distance = float(threshold_distance(node.op.quantizer, x, *params)[differ].max())
             count = int(differ.sum())
             if not distance <= THRESHOLD:
                 return tuple(flips), (
@@ -81,40 +81,17 @@ def trace_flips(
     return tuple(flips), ""
 
 
-def threshold_distance(quantizer: Quantizer, x: Tensor) -> Tensor:
+def threshold_distance(quantizer: Quantizer, x: Tensor, *params: Tensor) -> Tensor:
     """How far each value is from the nearest threshold of its quantizer.
 
     Args:
-        quantizer: One that rounds to the nearest of its levels.
+        quantizer: Of the node.
         x: What it reads, (B, C, H, W).
+        *params: Of the quantizer.
 
     Returns:
         Shape of what it emits; absolute where ``|x| <= 1``, else as a share of ``|x|``.
     """
+    given = params if isinstance(quantizer, Learned) else ()
     scale = x.abs().clamp_min(1.0)
-    if isinstance(quantizer, Identity):
-        return torch.full_like(x, torch.inf)
-    if isinstance(quantizer, MultiSign):
-        return torch.cat([(x + s).abs() / scale for s in quantizer.shifts()], dim=1)
-    if isinstance(quantizer, Half):
-        return _half_distance(x) / scale
-    levels = quantizer.levels()
-    if levels is None:
-        raise NotImplementedError(f"The thresholds of {quantizer.kind!r} are not known here.")
-    ascending = torch.tensor(levels, dtype=torch.float64)
-    thresholds = (ascending[1:] + ascending[:-1]) / 2
-    above = torch.bucketize(x.double(), thresholds).clamp_max(len(thresholds) - 1)
-    below = (above - 1).clamp_min(0)
-    nearest = torch.minimum((x - thresholds[above]).abs(), (x - thresholds[below]).abs())
-    return nearest / scale
-
-
-def _half_distance(x: Tensor) -> Tensor:
-    """Distance to the nearest middle of two half-precision floats."""
-    value = x.double().numpy()
-    rounded = np.clip(value, -65504, 65504).astype(np.float16)
-    distances = [
-        np.abs(value - (rounded.astype(float) + np.nextafter(rounded, end).astype(float)) / 2)
-        for end in (np.float16(-65504), np.float16(65504))
-    ]
-    return torch.from_numpy(np.minimum(*distances))
+    return quantizer.margin(x, *given) / torch.cat([scale] * quantizer.slices, dim=1)

@@ -1,4 +1,4 @@
-"""The ONNX form of every primitive op and of every activation quantizer.
+"""The ONNX form of every primitive op.
 
 A form appends the ONNX nodes that compute one node of the graph. Where ONNX offers a choice, it
 takes what rounds as torch does: ``Round`` rounds half to even in both, and a sign is a comparison,
@@ -17,21 +17,18 @@ from typing import Final, cast
 import numpy as np
 from onnx import TensorProto
 
+from bitfront.evaluators.binary_layers import filter_factors
 from bitfront.export.onnx_graph import PIXELS, Emitter
+from bitfront.export.onnx_quantizers import quantizer_forms
 from bitfront.spaces import ops
 from bitfront.spaces.graph import Domain, Node
-from bitfront.spaces.quantizers import DoReFa, MultiSign, Quantizer, Symmetric
 from bitfront.spaces.registry import Registry
 from bitfront.spaces.torch_ops import NORM_EPS
 
 Form = Callable[[Emitter, Node, list[str]], object]
 """Computes ``emitter.name(node)`` from the tensors that the node reads."""
 
-QuantizerForm = Callable[[Emitter, Quantizer, str, str], object]
-"""Computes the last tensor from the one before it."""
-
 forms: Final[Registry[Form]] = Registry("ONNX form")
-quantizer_forms: Final[Registry[QuantizerForm]] = Registry("ONNX form of a quantizer")
 
 
 @forms.register("input")
@@ -100,7 +97,7 @@ def _batch_norm(e: Emitter, node: Node, inputs: list[str]) -> None:
 @forms.register("quantize")
 def _quantize(e: Emitter, node: Node, inputs: list[str]) -> None:
     quantizer = cast(ops.Quantize, node.op).quantizer
-    quantizer_forms[quantizer.kind](e, quantizer, inputs[0], e.name(node))
+    quantizer_forms[quantizer.kind](e, node, quantizer, inputs[0])
 
 
 def _same(onnx_op: str) -> Form:
@@ -116,11 +113,13 @@ forms.register("relu")(_same("Relu"))
 forms.register("sigmoid")(_same("Sigmoid"))
 forms.register("add")(_same("Add"))
 forms.register("mul")(_same("Mul"))
+forms.register("mean")(_same("Mean"))
 # of bipolar values, XNOR is the product and OR the maximum
 forms.register("xnor")(_same("Mul"))
 forms.register("or")(_same("Max"))
 forms.register("global_avg_pool")(_same("GlobalAveragePool"))
 forms.register("flatten")(_same("Flatten"))
+forms.register("dropout")(_same("Identity"))
 
 
 def _with_parameter(onnx_op: str, parameter: str) -> Form:
@@ -136,6 +135,38 @@ def _with_parameter(onnx_op: str, parameter: str) -> Form:
 forms.register("prelu")(_with_parameter("PRelu", "weight"))
 forms.register("scale")(_with_parameter("Mul", "weight"))
 forms.register("shift")(_with_parameter("Add", "bias"))
+
+
+@forms.register("filter_scale")
+def _filter_scale(e: Emitter, node: Node, inputs: list[str]) -> None:
+    shape = [-1, *[1] * (len(node.type.shape) - 1)]
+    factors = filter_factors(e.network, node).numpy().reshape(shape)
+    e.add("Mul", *inputs, e.constant(factors), out=e.name(node))
+
+
+@forms.register("outer_scale")
+def _outer_scale(e: Emitter, node: Node, inputs: list[str]) -> None:
+    rows = e.parameter(node, "rows", (-1, 1))
+    planes = e.add("Mul", e.parameter(node, "channels", (-1, 1, 1)), rows, out=f"{node.name}.plane")
+    factors = e.add("Mul", planes, e.parameter(node, "columns"), out=f"{node.name}.factors")
+    e.add("Mul", *inputs, factors, out=e.name(node))
+
+
+@forms.register("channel_mean")
+def _channel_mean(e: Emitter, node: Node, inputs: list[str]) -> None:
+    x = e.add("Abs", *inputs, out=f"{node.name}.magnitude")
+    e.add("ReduceMean", x, e.integers(1), out=e.name(node), keepdims=1)
+
+
+@forms.register("blend")
+def _blend(e: Emitter, node: Node, inputs: list[str]) -> None:
+    x, y = inputs
+    share = e.parameter(node, "weight", [-1, *[1] * (len(node.type.shape) - 1)])
+    share = e.add("Clip", share, e.constant(0), e.constant(1), out=f"{node.name}.share")
+    rest = e.add("Sub", e.constant(1), share, out=f"{node.name}.rest")
+    x = e.add("Mul", x, share, out=f"{node.name}.first")
+    y = e.add("Mul", y, rest, out=f"{node.name}.second")
+    e.add("Add", x, y, out=e.name(node))
 
 
 def _sliced(e: Emitter, node: Node, number: int, x: str) -> str:
@@ -242,57 +273,3 @@ def _blur(e: Emitter, node: Node, inputs: list[str]) -> None:
         pads=[1] * 4,
         group=node.type.torch_shape[0],
     )
-
-
-@quantizer_forms.register("identity")
-def _identity(e: Emitter, quantizer: Quantizer, x: str, out: str) -> None:
-    e.add("Identity", x, out=out)
-
-
-@quantizer_forms.register("half")
-def _half(e: Emitter, quantizer: Quantizer, x: str, out: str) -> None:
-    x = e.add("Clip", x, e.constant(-65504), e.constant(65504), out=f"{out}.clipped")
-    x = e.add("Cast", x, out=f"{out}.half", to=TensorProto.FLOAT16)
-    e.add("Cast", x, out=out, to=TensorProto.FLOAT)
-
-
-@quantizer_forms.register("sign")
-def _sign(e: Emitter, quantizer: Quantizer, x: str, out: str) -> None:
-    _signs(e, x, out)
-
-
-@quantizer_forms.register("multi_sign")
-def _multi_sign(e: Emitter, quantizer: Quantizer, x: str, out: str) -> None:
-    shifts = cast(MultiSign, quantizer).shifts()
-    shifted = [
-        e.add("Add", x, e.constant(s), out=f"{out}.shifted{j}") for j, s in enumerate(shifts)
-    ]
-    _signs(e, e.add("Concat", *shifted, out=f"{out}.slices", axis=1), out)
-
-
-def _signs(e: Emitter, x: str, out: str) -> None:
-    """+1 where ``x >= 0``, else -1."""
-    positive = e.add("GreaterOrEqual", x, e.constant(0), out=f"{out}.positive")
-    e.add("Where", positive, e.constant(1), e.constant(-1), out=out)
-
-
-@quantizer_forms.register("dorefa")
-def _dorefa(e: Emitter, quantizer: Quantizer, x: str, out: str) -> None:
-    n = e.constant(2 ** cast(DoReFa, quantizer).width - 1)
-    x = e.add("Clip", x, e.constant(0), e.constant(1), out=f"{out}.clipped")
-    e.add("Div", _rounded(e, x, n, out), n, out=out)
-
-
-@quantizer_forms.register("symmetric")
-def _symmetric(e: Emitter, quantizer: Quantizer, x: str, out: str) -> None:
-    symmetric = cast(Symmetric, quantizer)
-    n, limit = e.constant(2 ** (symmetric.width - 1) - 1), e.constant(symmetric.limit)
-    x = e.add("Div", x, limit, out=f"{out}.share")
-    x = e.add("Clip", x, e.constant(-1), e.constant(1), out=f"{out}.clipped")
-    x = e.add("Div", _rounded(e, x, n, out), n, out=f"{out}.level")
-    e.add("Mul", x, limit, out=out)
-
-
-def _rounded(e: Emitter, x: str, n: str, out: str) -> str:
-    """``round(n x)``, the number of the level."""
-    return e.add("Round", e.add("Mul", x, n, out=f"{out}.steps"), out=f"{out}.code")

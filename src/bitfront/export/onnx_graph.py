@@ -8,6 +8,8 @@ file is small, and inference as fast as with float weights::
     words uint32 [Q, N, kh, kw, P, 1]  >> 0..31, & 1     [Q, N, kh, kw, P, 32]
                                        sum of 2^q        level numbers [N, kh, kw, P * 32]
                                        table             values, cut to C channels, [N, C, kh, kw]
+
+Where filters or positions have levels of their own, the table holds one part after the other.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from bitfront.export.winner import TrainedOn
 from bitfront.kernels import WORD_BITS, CodeFormat, pack_codes
 from bitfront.spaces.graph import Node, TensorType
 from bitfront.spaces.network import Network
-from bitfront.spaces.quantizers import Half
+from bitfront.spaces.quantizers import Half, Learned, Quantizer
 
 PIXELS: Final = "pixels"
 LOGITS: Final = "logits"
@@ -99,19 +101,28 @@ class Emitter:
             return name
         quantizer = weight_quantizer_of(node)
         value = quantized_weight(self.network, node)
-        levels = quantizer.levels()
-        if levels is not None and quantizer.bits <= 8:
-            return self._unpacked(name, value, levels, quantizer.bits)
+        table = self._table(node, quantizer, value)
+        if table is not None and quantizer.bits <= 8:
+            return self._unpacked(name, value, table, quantizer.bits)
         if isinstance(quantizer, Half):
             half = self._store(f"{name}.half", value.numpy().astype(np.float16))
             return self.add("Cast", half, out=name, to=TensorProto.FLOAT)
         return self._store(name, value.numpy())
 
+    def _table(self, node: Node, quantizer: Quantizer, value: Tensor) -> Tensor | None:
+        """The levels of a layer's weights, float64, as ``Learned.table`` has them."""
+        levels = quantizer.levels()
+        if levels is not None:
+            return torch.tensor(levels, dtype=torch.float64)
+        if isinstance(quantizer, Learned):
+            return quantizer.table(value, *self.network.quantizer_parameters(node.index)).double()
+        return None
+
     def _store(self, name: str, array: npt.NDArray[Any]) -> str:
         self.initializers[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
         return name
 
-    def _unpacked(self, name: str, value: Tensor, levels: tuple[float, ...], bits: int) -> str:
+    def _unpacked(self, name: str, value: Tensor, levels: Tensor, bits: int) -> str:
         table, numbers = _level_numbers(value, levels)
         # channels last, as the layout has them
         packed = pack_codes(numbers.movedim(1, -1), CodeFormat(bits=bits, coding="unsigned"))
@@ -128,6 +139,11 @@ class Emitter:
         rows = words.shape[1:-2]
         shape = self.integers(*rows, words.shape[-2] * WORD_BITS)
         out = self.add("Reshape", out, shape, out=f"{name}.numbers")
+        if levels.dim() > 1:
+            # each filter, or each position of the kernel, has a part of the table
+            starts = np.arange(0, table.size, levels.shape[-1]).reshape(levels.shape[:-1])
+            starts_last = self.constant(np.moveaxis(starts, 1, -1), np.int32)
+            out = self.add("Add", out, starts_last, out=f"{name}.places")
         out = self.add("Gather", self._store(f"{name}.levels", table), out, out=f"{name}.padded")
         cut = [self.integers(i) for i in (0, packed.channels, -1)]
         order = [0, len(rows), *range(1, len(rows))]
@@ -137,17 +153,22 @@ class Emitter:
         return self.add("Transpose", out, out=name, perm=order)
 
 
-def _level_numbers(
-    value: Tensor, levels: tuple[float, ...]
-) -> tuple[npt.NDArray[np.float32], Tensor]:
-    """The table of levels in float32, and the number of each value's level.
+def _level_numbers(value: Tensor, levels: Tensor) -> tuple[npt.NDArray[np.float32], Tensor]:
+    """The table of levels in float32, flat, and the number of each value's level in its part.
 
     A level that occurs enters the table as the quantizer has computed it, to the last bit.
     """
-    ascending = torch.tensor(levels, dtype=torch.float64)
-    numbers = torch.bucketize(value.double(), (ascending[1:] + ascending[:-1]) / 2)
-    table = ascending.float()
-    table[numbers.flatten()] = value.flatten()
-    if not torch.equal(table[numbers], value):
+    thresholds = (levels[..., 1:] + levels[..., :-1]) / 2
+    starts = torch.zeros((), dtype=torch.int64)
+    if levels.dim() == 1:
+        numbers = torch.bucketize(value.double(), thresholds)
+    else:
+        thresholds = thresholds.expand(*value.shape, -1).contiguous()
+        numbers = torch.searchsorted(thresholds, value.double()[..., None])[..., 0]
+        starts = torch.arange(0, levels.numel(), levels.shape[-1]).reshape(levels.shape[:-1])
+    table = levels.flatten().float()
+    places = (numbers + starts).flatten()
+    table[places] = value.flatten()
+    if not torch.equal(table[places], value.flatten()):
         raise ValueError("A quantizer must emit one float per level, but emits several.")
     return table.numpy(), numbers

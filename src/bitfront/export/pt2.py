@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
-from bitfront.evaluators.binary_layers import quantized_weight, weight_owners
+from bitfront.evaluators.binary_layers import filter_factors, quantized_weight, weight_owners
 from bitfront.evaluators.training.splits import DataSet
 from bitfront.export.comparison import (
     Pixels,
@@ -38,7 +38,7 @@ from bitfront.export.weights import load_network
 from bitfront.export.winner import TrainedOn, Winner
 from bitfront.spaces.graph import Graph
 from bitfront.spaces.network import Network
-from bitfront.spaces.ops import Conv2d, Linear
+from bitfront.spaces.ops import Conv2d, FilterScale, Linear, Scale
 from bitfront.spaces.quantizers import IDENTITY
 from bitfront.spaces.value import canonical
 
@@ -109,7 +109,7 @@ def verify(winner: Winner, path: Path | str, data: DataSet) -> Verification:
 
 
 def _folded(network: Network) -> Network:
-    """The same network with quantised weights in place of latent ones."""
+    """The same network with quantised weights and constant factors in place of latent weights."""
     graph = network.graph
     state = dict(network.state_dict())
     owners = weight_owners(graph)
@@ -119,10 +119,19 @@ def _folded(network: Network) -> Network:
             owner = owners[node.index]
             if owner == node.index:
                 state[f"{node.name}.weight"] = quantized_weight(network, node)
+            params = tuple(p for p in node.facts.params if p.name in ("weight", "bias"))
             node = node._replace(op=replace(node.op, weight=IDENTITY), latent=owner)
-        nodes.append(node)
+        elif isinstance(node.op, FilterScale):
+            op = Scale()
+            state[f"{node.name}.weight"] = filter_factors(network, node)
+            params = op.params(node.type)
+            node = node._replace(op=op, latent=node.index)
+        else:
+            params = node.facts.params
+        nodes.append(node._replace(facts=replace(node.facts, params=params)))
     folded = Network(Graph(nodes=tuple(nodes), regions=graph.regions))
-    folded.load_state_dict(state)
+    names = {row.name for row in folded.graph.parameters()}
+    folded.load_state_dict({name: tensor for name, tensor in state.items() if name in names})
     return folded
 
 

@@ -1,0 +1,367 @@
+"""The steps of packed inference as calls: what a group computes, with all constants prepared.
+
+Maps of floats are tensors (B, C, H, W) in channels-last memory; maps of bits are words
+(B, H, W, P).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from bitfront.evaluators.packed.fold import folded, thresholds
+from bitfront.evaluators.packed.grouping import Group
+from bitfront.evaluators.packed.layers import Run, convolution, max_pool
+from bitfront.evaluators.packed.memory import ALIASING, Memory
+from bitfront.evaluators.packed.places import is_view
+from bitfront.evaluators.packed.words import edges_repeated, floats, wordwise
+from bitfront.kernels.cpu import Affine, Thresholds, pack, prepare_product, prepare_weight
+from bitfront.kernels.cpu.packer import pack_into
+from bitfront.kernels.geometry import Conv2dGeometry, Fill
+from bitfront.kernels.layout import BINARY, word_count
+from bitfront.kernels.native_library import NativeLibrary
+from bitfront.spaces.graph import Node
+from bitfront.spaces.network import Network
+
+
+class Compiler:
+    """Makes the calls of a network's groups.
+
+    Args:
+        network: In evaluation mode.
+        library: The compiled kernels.
+        memory: Where its values lie.
+        threads: Threads that share one product.
+        variant: Instruction set of the kernels; None takes the fastest.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        library: NativeLibrary,
+        memory: Memory,
+        *,
+        threads: int,
+        variant: str | None,
+    ) -> None:
+        self._network = network
+        self._nodes = network.graph.nodes
+        self._library = library
+        self._memory = memory
+        self._batch = memory.batch
+        self._threads = threads
+        self._variant = variant
+        self._found: dict[tuple[int, ...], tuple[Thresholds, ...]] = {}
+
+    def run_of(self, group: Group) -> Run:
+        """The call that computes a group from the values of its `reads`."""
+        node = self._nodes[group.output]
+        if group.kind == "binary":
+            return self._binary(group)
+        if group.kind == "pack":
+            return self._memory.of_floats(group, self._pack(group))
+        if group.output in self._memory.bits:
+            members = [self._nodes[i] for i in group.nodes]
+            return wordwise(members, [self._nodes[i] for i in group.reads])
+        if group.output in self._memory.placed and is_view(node):
+            return self._memory.of_floats(group, self._view(node, self._memory.room(group.output)))
+        if group.kind == "conv":
+            run = self._conv(group)
+        elif group.kind == "affine":
+            run = self._affine(group)
+        elif group.kind == "add":
+            run = self._add(group)
+        elif group.kind == "relu":
+            run = self._relu(group)
+        elif group.kind == "linear":
+            run = self._linear(node)
+        elif group.kind == "blur":
+            run = self._blur(node)
+        elif group.kind == "max_pool":
+            run = self._max_pool(node)
+        else:
+            run = self._form(node)
+        return self._memory.of_floats(group, self._memory.put(group.output, run))
+
+    def _binary(self, group: Group) -> Run:
+        """Thresholds, XNOR product, factors, shortcut: in one step."""
+        memory, nodes = self._memory, self._nodes
+        conv = nodes[group.main]
+        op: Any = conv.op
+        before = [nodes[i] for i in group.nodes if i < group.main]
+        after = [nodes[i] for i in group.nodes if i > group.main]
+        adds = bool(after) and after[-1].op.kind == "add"
+        if adds:
+            after.pop()
+        kinds = [node.op.kind for node in after]
+        split = kinds.index("relu") if "relu" in kinds else len(after)
+        filters = op.out_channels
+        rectified = self._constants(after[split + 1 :], filters) if split < len(after) else None
+        source = before[0].inputs[0] if before else conv.inputs[0]
+        # a map that is added to its own convolution is read once
+        shortcut = next((i for i in group.reads if i != source), source)
+        merges = adds and rectified is None and self._is_corrected(group, shortcut)
+        factor, offset = folded(self._network, after[:split], filters)
+        finish = Affine(scale=factor.float(), shift=offset.float(), merges=merges)
+        # signs of signs are rare: they are packed from floats
+        is_words = source in memory.bits and not before
+        unpacks_source = source in memory.bits and not is_words
+        repeats = is_words and op.replicate and op.padding > 0
+        product = self._product(conv, finish, wide=repeats)
+        signs = self._thresholds(before)[0] if before else None
+        widened = None
+        channels, rows, columns = nodes[source].type.torch_shape
+        if repeats:
+            shape = (self._batch, rows, columns, word_count(channels))
+            widened = edges_repeated(shape, op.padding)
+        place = memory.at(group.output)
+        out = None if place is None else place.permute(0, 2, 3, 1)
+        at, other = group.reads.index(source), group.reads.index(shortcut)
+        unpacks = shortcut in memory.bits
+
+        def run(*xs: Tensor) -> Tensor:
+            x = floats(xs[at], channels) if unpacks_source else xs[at]
+            into = xs[other].permute(0, 2, 3, 1) if merges and out is None else out
+            if is_words:
+                y = product((x if widened is None else widened(x))[None], into)
+            else:
+                y = product.of_floats(x.permute(0, 2, 3, 1), signs, into)
+            result: Tensor = y.permute(0, 3, 1, 2)
+            if rectified is not None:
+                scale, shift = rectified
+                torch.addcmul(shift, result.clamp_min_(0.0), scale, out=result)
+            if adds and not merges:
+                result.add_(floats(xs[other], filters) if unpacks else xs[other])
+            return result
+
+        return run
+
+    def _is_corrected(self, group: Group, shortcut: int) -> bool:
+        """Whether a group may add to its shortcut where that lies."""
+        memory = self._memory
+        if shortcut in memory.bits:
+            return False
+        if group.output in memory.placed:
+            return memory.placed.get(shortcut) == memory.placed[group.output]
+        return memory.ends(shortcut, group)
+
+    def _product(self, conv: Node, finish: Affine, *, wide: bool) -> Any:
+        """The product of a binary convolution; ``wide``: of maps that are padded already."""
+        op: Any = conv.op
+        x = self._nodes[conv.inputs[0]].type
+        weight = self._weight(conv)
+        groups = op.group_count(x)
+        padding = 0 if wide else op.padding
+        fill: Fill = 0
+        if padding:
+            fill = "replicate" if op.replicate else int(op.padding_value)
+        outputs, share, height, width = weight.shape
+        channels, rows, columns = x.torch_shape
+        if wide:
+            rows, columns = rows + 2 * op.padding, columns + 2 * op.padding
+        geometry = Conv2dGeometry.of(
+            image=(self._batch, rows, columns, channels),
+            weight=(outputs, height, width, share),
+            stride=op.stride,
+            padding=padding,
+            dilation=op.dilation,
+            groups=groups,
+        )
+        return prepare_product(
+            geometry,
+            BINARY,
+            prepare_weight(pack(weight.permute(0, 2, 3, 1).contiguous()), groups),
+            fill=fill,
+            finish=finish,
+            variant=self._variant,
+            threads=self._threads,
+        )
+
+    def _pack(self, group: Group) -> Run:
+        chain = [self._nodes[i] for i in group.nodes]
+        source = self._nodes[group.reads[0]].type
+        channels, rows, columns = source.torch_shape
+        signs = self._thresholds(chain)
+        count = word_count(channels)
+        shape = (self._batch, rows, columns, len(signs) * count)
+        library, variant = self._library, self._variant
+
+        def run(x: Tensor) -> Tensor:
+            words = torch.empty(shape, dtype=torch.int32)
+            x_BHWC = x.permute(0, 2, 3, 1)
+            for j, sign in enumerate(signs):
+                out = words[..., j * count : (j + 1) * count]
+                pack_into(library, x_BHWC, out, variant, sign)
+            return words
+
+        return run
+
+    def _thresholds(self, chain: Sequence[Node]) -> tuple[Thresholds, ...]:
+        """Those of a sign; found once for all layers that read it."""
+        key = tuple(node.index for node in chain)
+        if key not in self._found:
+            channels = self._nodes[chain[0].inputs[0]].type.torch_shape[0]
+            self._found[key] = thresholds(self._network, chain, channels)
+        return self._found[key]
+
+    def _conv(self, group: Group) -> Run:
+        node = self._nodes[group.main]
+        op: Any = node.op
+        x = self._nodes[node.inputs[0]].type
+        after = [self._nodes[i] for i in group.nodes[1:]]
+        rectifies = bool(after) and after[-1].op.kind == "relu"
+        factor, offset = folded(self._network, after[: len(after) - rectifies], op.out_channels)
+        form: Any = self._network.get_submodule(node.name)
+        if form.bias is not None:
+            offset = offset + factor * form.bias.detach().double()
+        weight = (self._weight(node).double() * factor[:, None, None, None]).float()
+        bias = offset.float() if op.bias or len(after) > rectifies else None
+        groups = op.group_count(x)
+        sides = (op.padding,) * 4
+        padding = 0 if form.padded else op.padding
+        padded = form.padded
+
+        def pad(x: Tensor) -> Tensor:
+            if op.replicate:
+                x = F.pad(x, sides, mode="replicate")
+            else:
+                x = F.pad(x, sides, value=op.padding_value)
+            return x.contiguous(memory_format=torch.channels_last)
+
+        channels, rows, columns = x.torch_shape
+        grown = 2 * (op.padding - padding)
+        compute = convolution(
+            weight,
+            bias,
+            stride=op.stride,
+            padding=padding,
+            dilation=op.dilation,
+            groups=groups,
+            rectifies=rectifies,
+            shape=(self._batch, channels, rows + grown, columns + grown),
+        )
+        return (lambda x: compute(pad(x))) if padded else compute
+
+    def _blur(self, node: Node) -> Run:
+        form: Any = self._network.get_submodule(node.name)
+        shape = self._nodes[node.inputs[0]].type.torch_shape
+        return convolution(
+            form.kernel.clone(),
+            None,
+            stride=form.op.stride,
+            padding=1,
+            dilation=1,
+            groups=shape[0],
+            rectifies=False,
+            shape=(self._batch, *shape),
+        )
+
+    def _max_pool(self, node: Node) -> Run:
+        op: Any = node.op
+        _, rows, columns = self._nodes[node.inputs[0]].type.shape
+        return max_pool(op, rows, columns) or self._form(node)
+
+    def _affine(self, group: Group) -> Run:
+        chain = [self._nodes[i] for i in group.nodes]
+        rectifies = chain[-1].op.kind == "relu"
+        channels = chain[0].type.torch_shape[0]
+        constants = self._constants(chain[: len(chain) - rectifies], channels)
+        scale, shift = constants
+        if len(chain[0].type.shape) == 1:
+            scale, shift = scale.flatten(), shift.flatten()
+        place = self._memory.at(group.output)
+        ends = self._memory.ends(group.reads[0], group)
+
+        def run(x: Tensor) -> Tensor:
+            if place is not None:
+                y = torch.addcmul(shift, x, scale, out=place)
+            elif ends:
+                y = torch.addcmul(shift, x, scale, out=x)
+            else:
+                y = torch.addcmul(shift, x, scale)
+            return y.relu_() if rectifies else y
+
+        return run
+
+    def _constants(self, chain: Sequence[Node], channels: int) -> tuple[Tensor, Tensor]:
+        """Factor and offset of affine ops, each (1, C, 1, 1)."""
+        factor, offset = folded(self._network, chain, channels)
+        return factor.float()[None, :, None, None], offset.float()[None, :, None, None]
+
+    def _add(self, group: Group) -> Run:
+        place = self._memory.at(group.output)
+        if place is not None:
+            return lambda x, y=None: torch.add(x, x if y is None else y, out=place)
+        if len(group.reads) == 1:
+            return lambda x: x + x
+        first, second = (self._memory.ends(i, group) for i in group.reads)
+        if first:
+            return lambda x, y: x.add_(y)
+        if second:
+            return lambda x, y: y.add_(x)
+        return torch.add
+
+    def _relu(self, group: Group) -> Run:
+        return F.relu_ if self._memory.ends(group.reads[0], group) else F.relu
+
+    def _linear(self, node: Node) -> Run:
+        weight = self._weight(node)
+        bias = getattr(self._network.get_submodule(node.name), "bias", None)
+        fixed = None if bias is None else bias.detach().clone()
+
+        def run(x: Tensor) -> Tensor:
+            return F.linear(x, weight, fixed)
+
+        return run
+
+    def _view(self, node: Node, place: Tensor) -> Run:
+        """A node that names channels of other maps: parts that lie elsewhere are copied."""
+        placed = self._memory.placed
+        reads = tuple(dict.fromkeys(node.inputs))
+        copies: list[tuple[int, Tensor]] = []
+        start = 0
+        for i in node.inputs if node.op.kind == "concat" else ():
+            end = start + self._nodes[i].type.shape[0]
+            if i not in placed or placed[i].root != placed[node.index].root:
+                copies.append((reads.index(i), place[:, start:end]))
+            start = end
+
+        def run(*xs: Tensor) -> Tensor:
+            for n, part in copies:
+                part.copy_(xs[n])
+            return place
+
+        return run
+
+    def _form(self, node: Node) -> Run:
+        """The node's torch form, its result in channels-last memory."""
+        form: Any = self._network.get_submodule(node.name)
+        reads = tuple(dict.fromkeys(node.inputs))
+        order = [reads.index(i) for i in node.inputs]
+        shared: dict[str, Tensor] = {}
+        if node.latent != node.index:
+            owner: Any = self._network.get_submodule(self._nodes[node.latent].name)
+            shared["latent"] = owner.weight
+        is_map = len(node.type.shape) == 3
+        # what shares memory with a place would change with it
+        shares = node.op.kind in ALIASING and any(i in self._memory.placed for i in reads)
+
+        def run(*xs: Tensor) -> Tensor:
+            y: Tensor = form(*[xs[n] for n in order], **shared)
+            if shares:
+                y = y.clone()
+            return y.contiguous(memory_format=torch.channels_last) if is_map else y
+
+        return run
+
+    def _weight(self, node: Node) -> Tensor:
+        """A layer's quantised weight, a copy."""
+        form: Any = self._network.get_submodule(node.name)
+        owner: Any = self._network.get_submodule(self._nodes[node.latent].name)
+        with torch.no_grad():
+            weight: Tensor = form.quantised(owner.weight).detach().clone()
+        return weight

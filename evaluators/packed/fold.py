@@ -1,0 +1,127 @@
+"""Batch norms that disappear: into the thresholds of a sign, or into factors and offsets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from bitfront.kernels.cpu import Thresholds
+from bitfront.kernels.packing import pack_bits
+from bitfront.spaces.graph import Node
+from bitfront.spaces.network import Network
+from bitfront.spaces.torch_ops import NORM_EPS
+
+AFFINE: Final = frozenset({"batch_norm", "scale", "shift", "filter_scale"})
+"""Kinds of ops that are ``y = factor x + offset`` per channel at inference."""
+
+_BITS: Final = 32
+_SIGN_BIT: Final = 1 << (_BITS - 1)
+_LARGEST: Final = torch.finfo(torch.float32).max
+
+
+def folded(network: Network, chain: Sequence[Node], channels: int) -> tuple[Tensor, Tensor]:
+    """Factor and offset per channel of a chain of affine ops, each float64 [channels].
+
+    Args:
+        network: Holds the parameters.
+        chain: Ops whose kinds are in `AFFINE`, in the order of execution.
+        channels: Of the map, over all slices.
+    """
+    factor = torch.ones(channels, dtype=torch.float64)
+    offset = torch.zeros(channels, dtype=torch.float64)
+    for node in chain:
+        form: Any = network.get_submodule(node.name)
+        if node.op.kind == "batch_norm":
+            own = (form.running_var.double() + NORM_EPS).rsqrt()
+            if form.weight is not None:
+                own = form.weight.detach().double() * own
+            factor, offset = factor * own, (offset - form.running_mean.double()) * own
+            if form.bias is not None:
+                offset = offset + form.bias.detach().double()
+        elif node.op.kind == "shift":
+            offset = offset + form.bias.detach().double()
+        else:
+            own = _factors(network, node, channels).double()
+            factor, offset = factor * own, offset * own
+    return factor, offset
+
+
+def _factors(network: Network, node: Node, channels: int) -> Tensor:
+    """Of a scale, or those that follow from a layer's latent weights."""
+    form: Any = network.get_submodule(node.name)
+    ones = torch.ones(1, channels, 1, 1)
+    with torch.no_grad():
+        if node.op.kind == "filter_scale":
+            latent: Any = network.get_submodule(network.graph.nodes[node.latent].name)
+            y: Tensor = form(ones, latent=latent.weight)
+        else:
+            y = form(ones)
+    return y.flatten()
+
+
+def thresholds(network: Network, chain: Sequence[Node], channels: int) -> tuple[Thresholds, ...]:
+    """Where the bits of a quantizer change, one `Thresholds` for each of its slices.
+
+    Args:
+        network: Holds the parameters.
+        chain: A quantizer to -1 and +1, and a batch norm before it if there is one.
+        channels: Of the map that the chain reads.
+    """
+    forms: list[Any] = [network.get_submodule(node.name) for node in chain]
+    slices = chain[-1].type.slices
+
+    def signs(x_KC: Tensor) -> Tensor:
+        # a map of several pixels in the layout of the network's maps takes the same arithmetic
+        x = x_KC[:, :, None, None].expand(slices, channels, 2, 2)
+        x = x.contiguous(memory_format=torch.channels_last)
+        for form in forms:
+            x = form(x)
+        # image j holds what is asked for slice j
+        of_slices = x[:, :, 0, 0].reshape(slices, slices, channels)
+        return of_slices.diagonal().T > 0
+
+    with torch.no_grad():
+        values, flips = crossings(signs, (slices, channels))
+    words = pack_bits(flips)
+    return tuple(Thresholds(values=values[j], flip_words=words[j]) for j in range(slices))
+
+
+def crossings(sign: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Where signs change, exactly as torch's own arithmetic rounds.
+
+    A batch norm is monotone in each channel, so its sign changes at most once. That place is found
+    by bisection over the floats in their order, with torch's batch norm itself as the oracle.
+
+    Args:
+        sign: Floats of that shape to bools, each monotone.
+        shape: Any.
+
+    Returns:
+        ``values`` and ``flips``: the sign is ``(x >= values) != flips`` of every finite x.
+    """
+    at_low = sign(torch.full(shape, -_LARGEST))
+    at_high = sign(torch.full(shape, _LARGEST))
+    ends = _ordered(torch.tensor([-_LARGEST, _LARGEST]))
+    low, high = ends[0].expand(shape), ends[1].expand(shape)
+    for _ in range(_BITS + 1):
+        middle = (low + high) >> 1
+        before = sign(_float_at(middle)) == at_low
+        low = torch.where(before, middle, low)
+        high = torch.where(before, high, middle)
+    # a sign that never changes: every x is past minus infinity
+    return torch.where(at_low == at_high, -torch.inf, _float_at(high)), ~at_high
+
+
+def _ordered(x: Tensor) -> Tensor:
+    """Floats as int64 in the same order; both zeros are 0."""
+    bits = x.view(torch.int32).to(torch.int64)
+    return torch.where(bits >= 0, bits, -(bits & (_SIGN_BIT - 1)))
+
+
+def _float_at(order: Tensor) -> Tensor:
+    """The float of a place in the order."""
+    bits = torch.where(order >= 0, order, -order - _SIGN_BIT)
+    return bits.to(torch.int32).view(torch.float32)

@@ -1,0 +1,104 @@
+"""Where a network's values lie while it runs, and which of them a step may overwrite."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from bitfront.evaluators.packed.grouping import Group
+from bitfront.evaluators.packed.layers import Run
+from bitfront.evaluators.packed.places import Place
+from bitfront.evaluators.packed.words import floats
+from bitfront.spaces.graph import Node
+
+FRESH: Final = frozenset(
+    {"binary", "conv", "affine", "relu", "prelu", "add", "mul", "concat", "max_pool", "avg_pool",
+     "blur", "sigmoid", "blend", "mean"}
+)  # fmt: skip
+"""Kinds of groups whose results share memory with nothing that was there before."""
+
+ALIASING: Final = frozenset({"slice", "dropout", "flatten", "interleave", "quantize"})
+"""Kinds whose results may share memory with what they read."""
+
+
+class Memory:
+    """What the steps know of their values' storage.
+
+    Args:
+        nodes: Of the graph.
+        groups: Its steps, in the order of execution.
+        bits: Nodes whose maps are kept as words.
+        placed: Where maps lie in others.
+        batch: Images of one call.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        groups: Sequence[Group],
+        bits: Collection[int],
+        placed: Mapping[int, Place],
+        batch: int,
+    ) -> None:
+        self.bits = bits
+        self.placed = placed
+        self._nodes = nodes
+        self.batch = batch
+        self._kind_of = {group.output: group.kind for group in groups}
+        self._readers: dict[int, list[Group]] = {}
+        for group in groups:
+            for i in group.reads:
+                self._readers.setdefault(i, []).append(group)
+        self._rooms: dict[int, Tensor] = {}
+
+    def at(self, index: int) -> Tensor | None:
+        """A node's place, or None."""
+        return self.room(index) if index in self.placed else None
+
+    def room(self, index: int) -> Tensor:
+        """The channels of a buffer where a node lies."""
+        root, start, end = self.placed[index]
+        if root not in self._rooms:
+            shape = (self.batch, *self._nodes[root].type.torch_shape)
+            room = torch.empty(shape, memory_format=torch.channels_last)
+            self._rooms[root] = room
+        return self._rooms[root][:, start:end]
+
+    def put(self, index: int, run: Run) -> Run:
+        """Copy the result of a call to its place, if it has one and is not there."""
+        place = self.at(index)
+        if place is None:
+            return run
+
+        def placed(*xs: Tensor) -> Tensor:
+            y = run(*xs)
+            return y if y.data_ptr() == place.data_ptr() else place.copy_(y)
+
+        return placed
+
+    def ends(self, index: int, group: Group) -> bool:
+        """Whether a group may overwrite what it reads: it is the last to, and nothing shares it."""
+        readers = self._readers[index]
+        return (
+            index not in self.placed
+            and index not in self.bits
+            and self._kind_of.get(index) in FRESH
+            and readers[-1] is group
+            and not any(other.kind in ALIASING for other in readers)
+        )
+
+    def of_floats(self, group: Group, run: Run) -> Run:
+        """Unpack what a call reads that is kept as words."""
+        packed = [i in self.bits for i in group.reads]
+        if not any(packed):
+            return run
+        channels = [self._nodes[i].type.torch_shape[0] for i in group.reads]
+
+        def unpacked(*xs: Tensor) -> Tensor:
+            triples = zip(xs, packed, channels, strict=True)
+            return run(*[floats(x, c) if is_packed else x for x, is_packed, c in triples])
+
+        return unpacked

@@ -1,0 +1,116 @@
+"""Maps of -1 and +1 as words: logic, concatenation, slices and shuffles of whole words.
+
+Shape suffixes: B batch, H height, W width, K slices, P words (of a slice, where there is a K).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from bitfront.kernels.layout import WORD_BITS
+from bitfront.kernels.packing import unpack_bits
+from bitfront.spaces.graph import Node
+from bitfront.spaces.ops import Slice
+
+_HALF: Final = WORD_BITS // 2
+
+
+def wordwise(nodes: Sequence[Node], inputs: Sequence[Node]) -> Callable[..., Tensor]:
+    """How the words of a step follow from those of its inputs.
+
+    Args:
+        nodes: An xnor, or, concatenation, slice or interleave of maps that are kept as words, or
+            the last two of them behind each other.
+        inputs: The nodes that the first reads, each once.
+    """
+    last = nodes[-1]
+    slices = last.type.slices
+
+    def by_slice(words: Tensor) -> Tensor:
+        return words.reshape(*words.shape[:-1], slices, -1)
+
+    op = last.op
+    if op.kind == "xnor":
+        return lambda x, y: torch.bitwise_xor(x, y).bitwise_not_()
+    if op.kind == "or":
+        return torch.bitwise_or
+    if op.kind == "concat":
+        order = [[i.index for i in inputs].index(i) for i in last.inputs]
+        return lambda *xs: torch.cat([by_slice(xs[n]) for n in order], dim=-1).flatten(-2)
+    if isinstance(op, Slice):
+        start, end = op.start // WORD_BITS, op.end // WORD_BITS
+        wide = (start | end | inputs[0].type.shape[0] // WORD_BITS) % 2 == 0
+
+        def cut(x: Tensor) -> Tensor:
+            if not wide:
+                return by_slice(x)[..., start:end].contiguous().flatten(-2)
+            # two words at once are copied faster
+            pairs = by_slice(x).view(torch.int64)[..., start // 2 : end // 2]
+            return pairs.contiguous().view(torch.int32).flatten(-2)
+
+        return cut
+    if len(nodes) == 2:
+        return lambda x, y: interleaved(by_slice(x), by_slice(y)).flatten(-2)
+
+    def run(x: Tensor) -> Tensor:
+        first, second = by_slice(x).chunk(2, dim=-1)
+        return interleaved(first, second).flatten(-2)
+
+    return run
+
+
+def interleaved(first_BHWKP: Tensor, second_BHWKP: Tensor) -> Tensor:
+    """Deal out the channels of each slice of two maps in turn: twice as many words."""
+    # half a word becomes a word, so the halves are looked up
+    even, odd = _tables()
+    dealt = even.index_select(0, _halves(first_BHWKP))
+    dealt.bitwise_or_(odd.index_select(0, _halves(second_BHWKP)))
+    return dealt.view(*first_BHWKP.shape[:-1], -1)
+
+
+def _halves(words: Tensor) -> Tensor:
+    """int32 [all]: the lower and the upper 16 bits of each word."""
+    halves = words.contiguous().view(torch.int16)
+    return halves.to(torch.int32).bitwise_and_(0xFFFF).flatten()
+
+
+@cache
+def _tables() -> tuple[Tensor, Tensor]:
+    """int32 [65536]: the bits of an index at even places, and at odd ones."""
+    x = torch.arange(1 << _HALF, dtype=torch.int32)
+    for shift, mask in ((8, 0x00FF00FF), (4, 0x0F0F0F0F), (2, 0x33333333), (1, 0x55555555)):
+        x = (x | x << shift) & mask
+    return x, x << 1
+
+
+def floats(words: Tensor, channels: int) -> Tensor:
+    """The map itself, (B, C, H, W) of -1 and +1."""
+    bits = unpack_bits(words, channels)
+    return (2 * bits - 1).float().permute(0, 3, 1, 2)
+
+
+def edges_repeated(shape: tuple[int, ...], padding: int) -> Callable[[Tensor], Tensor]:
+    """A copy of words with the outermost pixels repeated on all sides.
+
+    Args:
+        shape: Of the words, [B, H, W, P].
+        padding: Pixels on each side; at least 1.
+    """
+    batch, height, width, words = shape
+    p = padding
+    wide = torch.empty(batch, height + 2 * p, width + 2 * p, words, dtype=torch.int32)
+
+    def run(x: Tensor) -> Tensor:
+        wide[:, p:-p, p:-p] = x
+        wide[:, :p] = wide[:, p : p + 1]
+        wide[:, -p:] = wide[:, -p - 1 : -p]
+        wide[:, :, :p] = wide[:, :, p : p + 1]
+        wide[:, :, -p:] = wide[:, :, -p - 1 : -p]
+        return wide
+
+    return run
