@@ -2,7 +2,7 @@
 
 An architecture counts when it was never seen before: sampled from the space ``melius``, of 28 to 40
 convolutions (MeliusNet22 has 34), digest distinct from all others. Sampling is not timed; lowering,
-planning, counting and energy are, on every profile at once or on one. What is remembered between
+planning, counting and energy are, on each profile and on all at once. What is remembered between
 architectures is the inference per op and the amounts per fused step, as in a search that has been
 running for a while: ``--warm`` says for how many architectures. torchinfo counts the same
 architectures from built torch modules; its time does not include building them.

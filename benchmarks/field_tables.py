@@ -158,9 +158,10 @@ FAMILIES: Final = (
         ("abcnet*", "groupnet*", "ensemble*", "circulant*"),
     ),
     Family(
-        "few bits: BWN, TTQ, HWGQ, LQ-Net, SYQ, DoReFa, TBN",
-        "arXiv:1603.05279, arXiv:1612.01064, arXiv:1702.00953, arXiv:1807.10029, arXiv:1606.06160",
-        ("bwn-*", "ttq-*", "hwgq-*", "lqnet-*", "syq-*", "dorefa-*", "tbn-*"),
+        "few bits: BWN, TTQ, HWGQ, LQ-Net, SYQ, DoReFa, TBN, LSQ",
+        "arXiv:1603.05279, arXiv:1612.01064, arXiv:1702.00953, arXiv:1807.10029, "
+        "arXiv:1606.06160, arXiv:1902.08153",
+        ("bwn-*", "ttq-*", "hwgq-*", "lqnet-*", "syq-*", "dorefa-*", "tbn-*", "vgg-small-lsq*"),
     ),
     Family(
         "32 bit: ResNet, AlexNet, MobileNet, VGG, GoogLeNet",

@@ -3,7 +3,8 @@
 A step is what the trainer does with a batch: forward, loss, backward, optimizer. A binary network
 and its twin take turns, so that what else the machine does meets both; a ratio is taken in each
 round, and its median and quartiles are reported. With one thread, time is processor time of the
-process; with more it is wall time, because waiting threads burn processor time too.
+process; with more it is wall time, because waiting threads burn processor time too, and then only
+a quiet machine gives figures worth reading.
 
 The layers are batch norm, sign and binary 3x3 convolution at ResNet-18's four sizes, forward and
 backward, written with bitfront, bitorch and Brevitas on equal weights; before they are timed, their
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import time
@@ -300,7 +302,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="NAME")
+    parser.add_argument("--networks", nargs="*", default=NETWORKS, metavar="NAME")
     parser.add_argument("--threads", nargs="+", type=int, default=(1, 2), metavar="N")
     parser.add_argument("--layer-batch", type=int, default=8, help="images per layer; 0: no layers")
     parser.add_argument("--layer-repeats", type=int, default=21)
@@ -317,6 +319,8 @@ def main() -> None:
         "memory_format": "channels_last",
         "date": datetime.now(UTC).date().isoformat(),
         "machine": cpu_name(),
+        "cores": os.cpu_count(),
+        "load_average": {"before": os.getloadavg()[0]},
         "versions": found,
         "steps": [],
         "layers": [],
@@ -339,6 +343,7 @@ def main() -> None:
         print(f"Layers: bitfront / {name} {found[name]}")
         if not found[name].startswith("absent"):
             result["layers"] += layers(name, options.layer_batch, options.layer_repeats)
+    result["load_average"]["after"] = os.getloadavg()[0]
     if options.json:
         options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 

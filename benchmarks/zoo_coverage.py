@@ -210,6 +210,8 @@ def _checks(results: Results) -> str:
         if result is None:
             rows.append([f"`{name}`", *["-"] * 6, "not checked yet"])
             continue
+        blocks = result.get("exported_blocks")
+        exported = f"; exported {blocks} blocks" if blocks else ""
         rows.append(
             [
                 f"`{name}`",
@@ -219,7 +221,7 @@ def _checks(results: Results) -> str:
                 f"{result['total_seconds']:.0f}",
                 str(max(result.get("peak_mib", {}).values(), default="-")),
                 result["date"],
-                state(name, results),
+                state(name, results) + exported,
             ]
         )
     used = sorted({tuple(sorted(r["versions"].items())) for r in results.values()})

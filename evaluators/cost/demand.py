@@ -162,21 +162,23 @@ def _share(node: Node) -> _Share:
                 words += 2 * 32 * spec.count
             elif spec.role not in (Role.NORM, Role.STATISTIC, Role.BUFFER):
                 words += spec.count * spec.bits
-        macs = macs_of(facts.w_bits, facts.a_bits, facts.fan_in, facts.macs)
-        work = facts.work
+        kind = node.op.kind
+        work = [(Operation(w.function, w.bits), w.count) for w in facts.work]
+        macs = macs_of(facts.w_bits, facts.a_bits, facts.fan_in, facts.macs) if facts.macs else []
+        folded = [(op._replace(function=FOLDED + op.function), n) for op, n in work]
+        rprelu = [(op._replace(function=RPRELU), n) for op, n in work]
         known = _SHARES[facts] = _Share(
             always=packed(tally(node)) + (weights << _WEIGHTS) + (words << _WORDS),
-            ops=sum([_times(operation, int(n)) for operation, n in macs])
-            + sum([_times(Operation(w.function, w.bits), w.count) for w in work]),
-            folded=sum([_times(Operation(FOLDED + w.function, w.bits), w.count) for w in work]),
-            rprelu=sum([_times(Operation(RPRELU, w.bits), w.count) for w in work]),
+            ops=_times(macs) + _times(work),
+            folded=_times(folded) if kind == "batch_norm" else 0,
+            rprelu=_times(rprelu) if kind == "prelu" else 0,
         )
     return known
 
 
-def _times(operation: Operation, count: int) -> int:
-    """So many operations, packed."""
-    return count << _OPERATIONS + FIELD * number(operation) if count else 0
+def _times(operations: Iterable[tuple[Operation, float]]) -> int:
+    """So many operations of each kind, packed."""
+    return sum([int(n) << _OPERATIONS + FIELD * number(op) for op, n in operations])
 
 
 def step_amounts(plan: Plan, group: Group) -> tuple[int, int]:

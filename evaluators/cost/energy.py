@@ -26,7 +26,6 @@ References:
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from bitfront.evaluators.cost.demand import Demand, total
@@ -39,6 +38,7 @@ from bitfront.evaluators.hardware.profile import (
     ZERO,
     Band,
     HardwareProfile,
+    band,
 )
 from bitfront.spaces.errors import InvalidValue
 from bitfront.spaces.plan import Plan
@@ -65,9 +65,8 @@ class GroupEnergy(NamedTuple):
     spilled_bits: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Energy:
-    """Energy of one inference of one sample.
+class Energy(NamedTuple):
+    """Energy of one inference of one sample. A plain tuple: a search builds thousands a second.
 
     Attributes:
         hardware: The profile.
@@ -95,9 +94,9 @@ class Energy:
     spilled_bits: float
     loaded_bits: float
     time_s: Band
-    plan: Plan = field(repr=False)
-    spills: Sequence[float] = field(repr=False)
-    charged: Sequence[Demand] | None = field(repr=False)
+    plan: Plan
+    spills: Sequence[float]
+    charged: Sequence[Demand] | None
 
     def groups(self) -> tuple[GroupEnergy, ...]:
         """The terms of every step in scope; image, logits and static power are in none."""
@@ -313,7 +312,7 @@ def _priced(
         loaded = 0.0
     moved = spilled + loaded
     if scope == "network" and not quirks:
-        # the image and the logits cross the border once
+        # the image and the logits cross the border once; published figures leave them out
         nodes = plan.graph.nodes
         moved += nodes[0][4].out.size_bits + nodes[-1][4].out.size_bits
     static = time_s = ZERO
@@ -325,19 +324,19 @@ def _priced(
             time_s = Band(*map(max, time_s, waiting))
         static = Band(*[1e12 * p * t for p, t in zip(prices.power, time_s, strict=True)])
     return Energy(
-        hardware=profile,
-        scope=scope,
-        quirks=quirks,
-        compute_pj=_sum(whole.ops, prices.compute),
-        sram_pj=_sram(whole, profile, prices),
-        dram_pj=prices.dram.times(moved),
-        static_pj=static,
-        spilled_bits=spilled,
-        loaded_bits=loaded,
-        time_s=time_s,
-        plan=plan,
-        spills=spills,
-        charged=charged,
+        profile,
+        scope,
+        quirks,
+        _sum(whole.ops, prices.compute),
+        _sram(whole, profile, prices),
+        prices.dram.times(moved),
+        static,
+        spilled,
+        loaded,
+        time_s,
+        plan,
+        spills,
+        charged,
     )
 
 
@@ -349,7 +348,7 @@ def _sum(ops: Iterable[tuple[int, float]], prices: Mapping[int, Band]) -> Band:
         value += v * count
         low += lo * count
         high += hi * count
-    return Band(value, low, high)
+    return band(value, low, high)
 
 
 def _sram(demand: Demand, profile: HardwareProfile, prices: Prices) -> Band:
@@ -357,14 +356,15 @@ def _sram(demand: Demand, profile: HardwareProfile, prices: Prices) -> Band:
     reads = demand.packed_reads if profile.binarised_copy else demand.stored_reads
     weights = demand.weight_reads
     r, w = prices.read, prices.weight
-    band = Band(
+    if prices.result is not None:
+        # as many bits as if a read were not shared
+        reads += demand.results * profile.output_lanes
+    found = band(
         reads * r[0] + weights * w[0], reads * r[1] + weights * w[1], reads * r[2] + weights * w[2]
     )
-    if prices.result is not None:
-        band = band.plus(prices.result.times(demand.results))
     if prices.registers is not None:
-        band = band.plus(_sum(demand.ops, prices.registers))
-    return band
+        found = found.plus(_sum(demand.ops, prices.registers))
+    return found
 
 
 def _loaded(demand: Demand, profile: HardwareProfile) -> float:

@@ -32,7 +32,7 @@ class Sums(NamedTuple):
     plan: Plan
     tally: Tally
     whole: Demand
-    working_sets: list[int]
+    working_sets: tuple[int, ...]
 
 
 _STEPS: dict[tuple[object, ...], tuple[int, int]] = {}
@@ -44,10 +44,10 @@ def sums_of(plan: Plan) -> Sums:
     """Sum up a plan."""
     if _latest and _latest[0].plan is plan:
         return _latest[0]
-    rows = _steps_of(plan)
-    amounts = unpacked(sum([row[0] for row in rows]), FIRST_OPERATION)
+    steps, working_sets = zip(*_steps_of(plan), strict=True)
+    amounts = unpacked(sum(steps), FIRST_OPERATION)
     tally = Tally._make(amounts[: len(Tally._fields)])
-    sums = Sums(plan, tally, demand(amounts), [row[1] for row in rows])
+    sums = Sums(plan, tally, demand(amounts), working_sets)
     _latest[:] = [sums]
     return sums
 

@@ -74,11 +74,16 @@ class Band(NamedTuple):
 
     def times(self, factor: float) -> Band:
         """All three, multiplied."""
-        return Band(self.value * factor, self.low * factor, self.high * factor)
+        return band(self[0] * factor, self[1] * factor, self[2] * factor)
 
     def plus(self, other: Band) -> Band:
         """Ends add to ends: the constants' errors are taken to go together."""
-        return Band(self.value + other[0], self.low + other[1], self.high + other[2])
+        return band(self[0] + other[0], self[1] + other[1], self[2] + other[2])
+
+
+def band(value: float, low: float, high: float) -> Band:
+    """A band, without the keywords that a named tuple handles: a search builds 50,000 a second."""
+    return tuple.__new__(Band, (value, low, high))
 
 
 ZERO: Final = Band(0.0, 0.0, 0.0)

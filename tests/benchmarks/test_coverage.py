@@ -70,7 +70,7 @@ def test_the_document_is_what_its_script_writes(scripts):
 
 @pytest.mark.slow
 def test_a_network_passes_all_checks(scripts, tmp_path):
-    from zoo_check import check
+    from network_check import check
 
     row = check(get("resnet-e18-cifar10"), tmp_path)
     assert row["failed"] == []
@@ -80,7 +80,7 @@ def test_a_network_passes_all_checks(scripts, tmp_path):
 
 
 def test_a_network_that_does_not_lower_is_told(scripts, tmp_path):
-    from zoo_check import check
+    from network_check import check
 
     entry = get("meliusnet22")
     narrow = replace(entry.architecture(), stages=(Stage(blocks=(Improvement(growth=4096),)),))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import resource
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -49,17 +47,13 @@ def test_a_trainer_asks_for_its_largest_step(monkeypatch):
         assert asked.pop() == (largest, CPU)
 
 
-def test_a_limit_of_the_process_is_what_there_is():
-    code = (
-        "import torch; from bitfront.evaluators.training.memory import device_bytes;"
-        "print(device_bytes(torch.device('cpu')))"
-    )
-    limit = 2**31
-    ran = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
-    )
-    assert int(ran.stdout) == limit
+def test_a_limit_of_the_process_or_its_group_is_what_there_is(monkeypatch, tmp_path):
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (2**30, resource.RLIM_INFINITY))
+    assert device_bytes(CPU) == 2**30
+    group = tmp_path / "memory.max"
+    monkeypatch.setattr("bitfront.evaluators.training.memory.CGROUP_LIMIT", group)
+    assert device_bytes(CPU) == 2**30
+    group.write_text("max\n")
+    assert device_bytes(CPU) == 2**30
+    group.write_text("536870912\n")
+    assert device_bytes(CPU) == 2**29
