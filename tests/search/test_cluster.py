@@ -90,7 +90,8 @@ def test_folders_of_killed_drivers_are_swept(tmp_path, monkeypatch):
 
 def test_the_package_is_gathered_from_wherever_it_is(tmp_path):
     whole = cluster._package(tmp_path)
-    for part in ("__init__.py", "spaces/ops/op.py", "search/worker.py", "evaluators/measurement.py"):
+    parts = ("__init__.py", "spaces/ops/op.py", "search/worker.py", "evaluators/measurement.py")
+    for part in parts:
         assert (whole / part).is_file()
 
 
