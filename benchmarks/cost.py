@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import time
@@ -79,8 +80,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--warm", type=int, default=4000, help="architectures costed before timing")
-    parser.add_argument("--batch", type=int, default=1000, help="architectures per timed batch")
-    parser.add_argument("--batches", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=50, help="architectures per timed batch")
+    parser.add_argument("--batches", type=int, default=60)
     parser.add_argument(
         "--torchinfo", type=int, default=8, help="architectures for the peer; 0: none"
     )
@@ -95,6 +96,9 @@ def main() -> None:
         "unit": "architectures per second of one core",
         "machine": platform.processor() or platform.machine(),
         "python": platform.python_version(),
+        # what else ran: on a busy machine the fastest batch says more than the median
+        "cores": os.cpu_count(),
+        "load_average": os.getloadavg()[0],
         "warm": options.warm,
         "batch": options.batch,
         "rates": {},

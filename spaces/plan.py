@@ -80,10 +80,8 @@ class Plan:
     @property
     def peak_bits(self) -> int:
         """Largest memory for feature maps over all steps, scratch included; weights excluded."""
-        return max(
-            live + group.scratch_bits
-            for live, group in zip(self.live_bits, self.groups, strict=True)
-        )
+        steps = zip(self.live_bits, self.groups, strict=True)
+        return max([live + group[4] for live, group in steps])
 
 
 def plan(graph: Graph) -> Plan:

@@ -206,7 +206,9 @@ def estimate_energies(
     _, _, whole, working_sets = sums_of(plan)
     if inside is not None:
         among = [group.anchor in inside for group in plan.groups]
-        working_sets = [bits if own else 0 for bits, own in zip(working_sets, among, strict=True)]
+        working_sets = tuple(
+            [bits if own else 0 for bits, own in zip(working_sets, among, strict=True)]
+        )
         whole = total([d for d, own in zip(demands_of(plan), among, strict=True) if own])
     spills = _Spills(plan, working_sets, profiles, inside)
     found = []
