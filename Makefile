@@ -56,7 +56,7 @@ unit: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/cost.py
 
-# an hour on 2 cores; ZOO="meliusnet22 resnet*" chooses networks, ZOO=--missing those not yet checked
+# half an hour; ZOO="meliusnet22 resnet*" chooses networks, ZOO=--missing those not yet checked
 zoo-check: $(STAMP)
 	$(BIN)/python benchmarks/zoo_check.py $(ZOO)
 
