@@ -12,12 +12,12 @@ DEMO_STORE ?= bitfront.db
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test install lint types unit bench zoo-check clean help
+.PHONY: demo test install lint types unit sanitize bench zoo-check clean help
 
 help:
 	@echo "make demo    install, search on real digits, export the knee of the front"
 	@echo "make test    install, then lint, types, import contract and all tests"
-	@echo "make lint | types | unit | bench | zoo-check | clean"
+	@echo "make lint | types | unit | sanitize | bench | zoo-check | clean"
 
 install: $(STAMP)
 
@@ -52,6 +52,10 @@ types: $(STAMP)
 unit: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
 	$(BIN)/python -m pytest -m slow
+
+# the native kernels under AddressSanitizer and UndefinedBehaviorSanitizer; `unit` runs it too
+sanitize: $(STAMP)
+	$(BIN)/python -m pytest tests/kernels/test_sanitizers.py
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/cost.py

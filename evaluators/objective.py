@@ -8,6 +8,7 @@ from typing import Final
 
 from bitfront.evaluators.cost import PJ_PER_MJ, count, estimate_energy, peak_memory_bytes
 from bitfront.evaluators.hardware.profile import HardwareProfile
+from bitfront.evaluators.latency import LayerTable, layers_of
 from bitfront.evaluators.measurement import Measurement
 from bitfront.spaces.architecture import Architecture
 from bitfront.spaces.errors import InvalidValue
@@ -24,11 +25,13 @@ class Costed:
         graph: Of the network.
         plan: Of the graph.
         hardware: Profile, where an objective needs one.
+        layers: Table of layer times, likewise.
     """
 
     graph: Graph
     plan: Plan
     hardware: HardwareProfile | None = None
+    layers: LayerTable | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +42,7 @@ class Objective:
         name: As the command line and the store know it.
         unit: Of its value.
         direction: "maximize" or "minimize".
-        needs: "nothing", "hardware" or "training".
+        needs: "nothing", "hardware", "layers" (a table of layer times) or "training".
         title: For axes and tables.
         measure: Computes it before training; None where training is needed.
     """
@@ -68,6 +71,12 @@ def _energy(costed: Costed) -> Measurement:
         high=total.high / PJ_PER_MJ,
         hardware=costed.hardware.name,
     )
+
+
+def _latency(costed: Costed) -> Measurement:
+    if costed.layers is None:
+        raise InvalidValue("The objective 'latency' needs a table of layer times (--latency).")
+    return costed.layers.latency(layers_of(costed.graph))
 
 
 def _analytic(objective: str, unit: str, value: float) -> Measurement:
@@ -109,6 +118,14 @@ for _objective in (
         measure=_energy,
     ),
     Objective(
+        name="latency",
+        unit="ms",
+        direction="minimize",
+        needs="layers",
+        title="Latency of one image (ms)",
+        measure=_latency,
+    ),
+    Objective(
         name="ops",
         unit="OPs",
         direction="minimize",
@@ -145,21 +162,26 @@ for _objective in (
 
 
 def cost_measurements(
-    architecture: Architecture, hardware: HardwareProfile | None
+    architecture: Architecture,
+    hardware: HardwareProfile | None,
+    layers: LayerTable | None = None,
 ) -> dict[str, Measurement]:
     """Every objective that needs no training, by name.
 
     Args:
         architecture: The network.
         hardware: Profile for the energy; without one there is none.
+        layers: Table for the latency; likewise.
 
     Raises:
         InfeasibleArchitecture: If the network cannot be lowered.
+        MissingLayers: If the table has no time for one of its layers.
     """
     graph = architecture.lower()
-    costed = Costed(graph=graph, plan=plan(graph), hardware=hardware)
+    costed = Costed(graph=graph, plan=plan(graph), hardware=hardware, layers=layers)
+    given = {"hardware": hardware, "layers": layers}
     return {
         name: objective.measure(costed)
         for name, objective in objectives.items()
-        if objective.measure is not None and (objective.needs != "hardware" or hardware is not None)
+        if objective.measure is not None and given.get(objective.needs, True) is not None
     }

@@ -62,6 +62,9 @@ class Job(ctypes.Structure):
         ("op", c_int32),
         ("finish", c_int32),
         ("alpha", c_int32),
+        ("rectifies", c_int32),
+        ("scale_after", c_void_p),
+        ("shift_after", c_void_p),
     ]
 
 
@@ -87,6 +90,21 @@ class PackJob(ctypes.Structure):
     ]
 
 
+class InterleaveJob(ctypes.Structure):
+    """``bf_interleave_job`` of native/bitfront_native.h."""
+
+    _fields_ = [
+        ("first", c_void_p),
+        ("second", c_void_p),
+        ("out", c_void_p),
+        ("rows", c_int64),
+        ("words", c_int64),
+        ("first_step", c_int64),
+        ("second_step", c_int64),
+        ("out_step", c_int64),
+    ]
+
+
 class NativeLibrary:
     """The library's functions.
 
@@ -109,6 +127,9 @@ class NativeLibrary:
         self._row_ones = library.bf_row_ones
         self._row_ones.argtypes = [POINTER(c_uint32), c_int64, c_int64, POINTER(c_int32)]
         self._row_ones.restype = None
+        self._interleave = library.bf_interleave
+        self._interleave.argtypes = [POINTER(InterleaveJob), c_int]
+        self._interleave.restype = None
         self._peak = library.bf_peak
         self._peak.argtypes = [c_int, c_int64]
         self._peak.restype = c_int64
@@ -135,6 +156,10 @@ class NativeLibrary:
             Whether a NaN was seen.
         """
         return bool(self._pack(ctypes.byref(job), VARIANTS.index(variant)))
+
+    def interleave(self, job: InterleaveJob, variant: str) -> None:
+        """Deal out bits; the memory that the job points to must stay alive."""
+        self._interleave(ctypes.byref(job), VARIANTS.index(variant))
 
     def peak(self, variant: str, rounds: int) -> int:
         """Run XOR, popcount and add on registers alone.

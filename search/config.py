@@ -35,6 +35,7 @@ FIXED: Final = (
     "space",
     "objectives",
     "hardware",
+    "latency",
     "constraints",
     "sampler",
     "epochs",
@@ -58,6 +59,7 @@ class SearchConfig(Value):
         space: Name of the search space.
         objectives: What to optimise; at least one that needs training.
         hardware: Profile for the energy; "" for none.
+        latency: "cpu" times layers on this machine; else a layer table, by name or file.
         constraints: Bounds that every member of the front keeps.
         sampler: "tpe", "nsga2" or "random".
         trials: Trials to finish; infeasible, duplicate and failed ones do not count.
@@ -83,6 +85,7 @@ class SearchConfig(Value):
     space: str = "melius"
     objectives: tuple[str, ...] = ("accuracy", "energy")
     hardware: str = "boolnet65"
+    latency: str = "cpu"
     constraints: tuple[Constraint, ...] = ()
     sampler: str = "tpe"
     trials: int = 50
@@ -103,6 +106,8 @@ class SearchConfig(Value):
     def check(self) -> None:
         """Every name is known and every number in its range."""
         check_name(self.name)
+        if not self.latency:
+            raise InvalidValue("latency must be cpu, or name a layer table, but is empty.")
         if not self.store:
             raise InvalidValue("store must name a file or a postgresql:// URL, but is empty.")
         datasets[self.dataset.partition(":")[0]]
@@ -151,6 +156,12 @@ class SearchConfig(Value):
                     f"The objective {objective.name!r} needs a hardware profile: hardware must be "
                     f"one of {', '.join(profile_names())}."
                 )
+
+    @property
+    def needs_latency(self) -> bool:
+        """Whether an objective or a constraint is the latency."""
+        bounded = [c.target for c in self.constraints]
+        return any(o.needs == "layers" for o in (*self.targets, *bounded))
 
     @property
     def name(self) -> str:
@@ -220,11 +231,13 @@ class SearchConfig(Value):
         Raises:
             InvalidValue: If a setting that the study keeps differs.
         """
-        mine = self.json()
+        mine, defaults = self.json(), SearchConfig().json()
         for key in FIXED:
-            if mine[key] != stored[key]:
+            # an older bitfront did not know every setting
+            kept = stored.get(key, defaults[key])
+            if mine[key] != kept:
                 raise InvalidValue(
-                    f"The study {self.name!r} has {key} {stored[key]!r}, but got {mine[key]!r}: a "
+                    f"The study {self.name!r} has {key} {kept!r}, but got {mine[key]!r}: a "
                     f"study keeps its {', '.join(FIXED[:-1])} and {FIXED[-1]}; give the new "
                     "search another study name."
                 )
@@ -261,6 +274,9 @@ def read_settings(
     for key in ("data_dir", "run_dir"):
         if isinstance(settings.get(key), str):
             settings[key] = str(Path(settings[key]).expanduser().absolute())
+    table = settings.get("latency")
+    if isinstance(table, str) and table.endswith(".json"):
+        settings["latency"] = str(Path(table).expanduser().absolute())
     spec = settings.get("dataset")
     if isinstance(spec, str) and spec.startswith("folder:") and spec != "folder:":
         folder = Path(spec.removeprefix("folder:")).expanduser().absolute()

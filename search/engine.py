@@ -16,11 +16,13 @@ from dataclasses import fields
 from typing import Final
 
 from bitfront.evaluators.hardware.profile import load_profile
+from bitfront.evaluators.latency import MissingLayers
 from bitfront.evaluators.measurement import Measurement
 from bitfront.evaluators.objective import cost_measurements
 from bitfront.search.asking import Asker
 from bitfront.search.config import SearchConfig
 from bitfront.search.front import Front, front_of
+from bitfront.search.layers import LayerSource
 from bitfront.search.record import (
     EnergyEntry,
     StudyRecord,
@@ -53,6 +55,7 @@ class Engine:
         study: To search.
         config: Of the search.
         task: What the space is asked for.
+        layers: Of the latency, where it is needed.
 
     Attributes:
         counts: Trials by state.
@@ -60,12 +63,20 @@ class Engine:
         front: Of all trials so far.
     """
 
-    def __init__(self, store: Store, study: StudyRecord, config: SearchConfig, task: Task) -> None:
+    def __init__(
+        self,
+        store: Store,
+        study: StudyRecord,
+        config: SearchConfig,
+        task: Task,
+        layers: LayerSource | None = None,
+    ) -> None:
         self._store = store
         self._study = study
         self._config = config
         self._task = task
         self._space = spaces[config.space]
+        self._layers = layers
         self._hardware = load_profile(config.hardware) if config.hardware else None
         self._asker = Asker(config.sampler, config.seed, study.objectives)
         self._queue: deque[int] = deque()
@@ -220,6 +231,9 @@ class Engine:
         if count[TrialState.DUPLICATE] == total:
             return f"the space is exhausted, the last {total} proposals were evaluated before."
         texts = " and ".join(c.text for c in self._config.constraints) or "being buildable"
+        if all("layer table" in trial.constraints for trial in self._refused):
+            last = self._refused[-1].error
+            return f"the last {total} proposals have layers without a time. {last}"
         if count[TrialState.INFEASIBLE] == total:
             return (
                 f"{texts} cannot be met, the last {total} proposals violate it"
@@ -254,10 +268,13 @@ class Engine:
         try:
             candidate = self._space(choose, self._task)
             duplicate_of = self._known.get(candidate.digest)
-            costs = cost_measurements(candidate.architecture, self._hardware)
+            costs = self._costs(candidate)
         except InfeasibleArchitecture as reason:
             state, error = TrialState.INFEASIBLE, str(reason)
             violations = {"architecture": 1.0}
+        except MissingLayers as reason:
+            state, error = TrialState.INFEASIBLE, str(reason)
+            violations = {"layer table": 1.0}
         else:
             violations = {
                 c.text: c.violation(costs[c.objective].value)
@@ -292,6 +309,13 @@ class Engine:
         else:
             self._asker.tell(trial.number, state, {})
         return trial
+
+    def _costs(self, candidate: Candidate) -> dict[str, Measurement]:
+        layers = self._layers
+        if layers is None:
+            return cost_measurements(candidate.architecture, self._hardware)
+        layers.ensure(candidate.architecture)
+        return cost_measurements(candidate.architecture, self._hardware, layers.table)
 
     def _find_front(self) -> Front:
         return front_of(self._evaluated, self._study.objectives, self._study.reference_point)

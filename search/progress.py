@@ -34,7 +34,8 @@ class Progress:
 
     Attributes:
         study: Name of the study.
-        phase: "starting", "searching", "retraining" or "ending".
+        phase: "timing layers", "starting", "searching", "retraining", "timing the front" or
+            "ending".
         done: Trials (or retrainings) that count as finished.
         target: How many shall be finished.
         counts: Trials by state; every state has a number.

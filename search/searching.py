@@ -14,6 +14,7 @@ from bitfront.search.config import SearchConfig
 from bitfront.search.driving import WATCH_S, Ledger, LoadedData
 from bitfront.search.engine import Engine
 from bitfront.search.front import Front
+from bitfront.search.layers import LayerSource
 from bitfront.search.progress import Pace, Progress, Training, Watch
 from bitfront.search.record import (
     CurvePoint,
@@ -64,6 +65,7 @@ class SearchRun:
         ledger: Ledger,
         stop: Stop,
         watch: Watch,
+        layers: LayerSource | None = None,
     ) -> None:
         self._store = store
         self._study = study
@@ -73,7 +75,7 @@ class SearchRun:
         self._ledger = ledger
         self._stop = stop
         self._watch = watch
-        self._engine = Engine(store, study, config, data.task)
+        self._engine = Engine(store, study, config, data.task, layers)
         self._live: dict[int, _Live] = {}
         self._pace = Pace()
         self._began = time.monotonic()

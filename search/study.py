@@ -17,8 +17,14 @@ from typing import Any
 from bitfront.search.cluster import train_all
 from bitfront.search.config import SearchConfig, default_name
 from bitfront.search.driving import Ledger, LoadedData, driving, load_task
-from bitfront.search.front import Front, reference_point
-from bitfront.search.progress import Watch, unwatched
+from bitfront.search.front import Front, front_of, reference_point
+from bitfront.search.layers import (
+    LayerSource,
+    layer_source,
+    measure_front,
+    require_same_place,
+)
+from bitfront.search.progress import Progress, Watch, unwatched
 from bitfront.search.record import StudyRecord, StudyState, TrialState
 from bitfront.search.runs import run_folder
 from bitfront.search.searching import SearchRun
@@ -132,7 +138,11 @@ def run_search(
     with ExitStack() as stack:
         stack.enter_context(Signals(stop).caught())
         store = stack.enter_context(open_store(config.store, create=True))
-        study = _open_study(store, config, data)
+        layers = layer_source(config, store)
+        if layers is not None:
+            progress(_before(config, began))
+        study = _open_study(store, config, data, layers, stop)
+        require_same_place(layers, study, store.points(study.id))
         stack.enter_context(driving(store, study, stop))
         if study.config != config.stored():
             store.set_study_config(study.id, config.stored())
@@ -140,16 +150,21 @@ def run_search(
         stack.enter_context(folder.logged())
         _log.info("Searching %r in %s.", study.name, masked(config.store))
         ledger = Ledger(store, study, config, stop)
-        run = SearchRun(store, study, config, data, folder, ledger, stop, progress)
+        run = SearchRun(store, study, config, data, folder, ledger, stop, progress, layers)
         if not run.is_over and not stop.is_set:
             with ledger.running():
                 train_all(run, config, folder, stop)
+        front = run.front
+        if layers is not None:
+            run.tell("timing the front")
+            measure_front(store, study, front, layers, stop)
+            front = front_of(store.points(study.id), study.objectives, study.reference_point)
         state, message = run.end()
         store.set_study_state(study.id, state, message)
         _log.info("%s", message)
         return StudyResult(
             study=store.study(study.id),
-            front=run.front,
+            front=front,
             counts=run.counts,
             reason=stop.reason if state is StudyState.OPEN else None,
             message=message,
@@ -158,7 +173,9 @@ def run_search(
         )
 
 
-def _open_study(store: Store, config: SearchConfig, data: LoadedData) -> StudyRecord:
+def _open_study(
+    store: Store, config: SearchConfig, data: LoadedData, layers: LayerSource | None, stop: Stop
+) -> StudyRecord:
     """Load the study, or create it.
 
     Raises:
@@ -168,7 +185,7 @@ def _open_study(store: Store, config: SearchConfig, data: LoadedData) -> StudyRe
         study = store.load_study(config.name)
     except UnknownRecord:
         try:
-            return _create(store, config, data)
+            return _create(store, config, data, layers, stop)
         except StoreConflict:
             # another process was faster
             study = store.load_study(config.name)
@@ -182,16 +199,38 @@ def _open_study(store: Store, config: SearchConfig, data: LoadedData) -> StudyRe
     return study
 
 
-def _create(store: Store, config: SearchConfig, data: LoadedData) -> StudyRecord:
+def _create(
+    store: Store, config: SearchConfig, data: LoadedData, layers: LayerSource | None, stop: Stop
+) -> StudyRecord:
     from bitfront.search.reference import worst_costs
 
     objectives = config.study_objectives
+    worst = worst_costs(
+        config, data.task, layers, keep_on=lambda: stop.reason is not StopReason.SIGNAL
+    )
     return store.create_study(
         config.name,
         config=config.stored(),
         objectives=objectives,
-        reference_point=reference_point(objectives, worst_costs(config, data.task)),
+        reference_point=reference_point(objectives, worst),
         dataset=data.name,
         dataset_digest=data.digest,
         seed=config.seed,
+    )
+
+
+def _before(config: SearchConfig, began: float) -> Progress:
+    """What is told while layers are timed for the reference point of a new study."""
+    nothing = Front(
+        objectives=config.study_objectives, members=(), reference_point={}, hypervolume=0.0
+    )
+    return Progress(
+        study=config.name,
+        phase="timing layers",
+        done=0,
+        target=config.trials,
+        counts=dict.fromkeys(TrialState, 0),
+        trainings=(),
+        front=nothing,
+        seconds=time.monotonic() - began,
     )

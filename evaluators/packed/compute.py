@@ -6,23 +6,21 @@ Maps of floats are tensors (B, C, H, W) in channels-last memory; maps of bits ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from bitfront.evaluators.packed.fold import folded, thresholds
+from bitfront.evaluators.packed.fold import affine_constants, folded
 from bitfront.evaluators.packed.grouping import Group
 from bitfront.evaluators.packed.layers import Run, convolution, max_pool
-from bitfront.evaluators.packed.memory import ALIASING, Memory
+from bitfront.evaluators.packed.memory import Memory
+from bitfront.evaluators.packed.overwriting import ALIASING
 from bitfront.evaluators.packed.places import is_view
-from bitfront.evaluators.packed.words import edges_repeated, floats, wordwise
-from bitfront.kernels.cpu import Affine, Thresholds, pack, prepare_product, prepare_weight
-from bitfront.kernels.cpu.packer import pack_into
-from bitfront.kernels.geometry import Conv2dGeometry, Fill
-from bitfront.kernels.layout import BINARY, word_count
+from bitfront.evaluators.packed.products import Products
+from bitfront.evaluators.packed.routes import ROUTES
+from bitfront.evaluators.packed.words import wordwise
 from bitfront.kernels.native_library import NativeLibrary
 from bitfront.spaces.graph import Node
 from bitfront.spaces.network import Network
@@ -50,20 +48,17 @@ class Compiler:
     ) -> None:
         self._network = network
         self._nodes = network.graph.nodes
-        self._library = library
         self._memory = memory
         self._batch = memory.batch
-        self._threads = threads
-        self._variant = variant
-        self._found: dict[tuple[int, ...], tuple[Thresholds, ...]] = {}
+        self._products = Products(network, library, memory, threads=threads, variant=variant)
 
     def run_of(self, group: Group) -> Run:
         """The call that computes a group from the values of its `reads`."""
         node = self._nodes[group.output]
-        if group.kind == "binary":
-            return self._binary(group)
+        if group.kind in ROUTES:
+            return self._products.run_of(group)
         if group.kind == "pack":
-            return self._memory.of_floats(group, self._pack(group))
+            return self._memory.of_floats(group, self._products.pack(group))
         if group.output in self._memory.bits:
             members = [self._nodes[i] for i in group.nodes]
             return wordwise(members, [self._nodes[i] for i in group.reads])
@@ -86,127 +81,6 @@ class Compiler:
         else:
             run = self._form(node)
         return self._memory.of_floats(group, self._memory.put(group.output, run))
-
-    def _binary(self, group: Group) -> Run:
-        """Thresholds, XNOR product, factors, shortcut: in one step."""
-        memory, nodes = self._memory, self._nodes
-        conv = nodes[group.main]
-        op: Any = conv.op
-        before = [nodes[i] for i in group.nodes if i < group.main]
-        after = [nodes[i] for i in group.nodes if i > group.main]
-        adds = bool(after) and after[-1].op.kind == "add"
-        if adds:
-            after.pop()
-        kinds = [node.op.kind for node in after]
-        split = kinds.index("relu") if "relu" in kinds else len(after)
-        filters = op.out_channels
-        rectified = self._constants(after[split + 1 :], filters) if split < len(after) else None
-        source = before[0].inputs[0] if before else conv.inputs[0]
-        # a map that is added to its own convolution is read once
-        shortcut = next((i for i in group.reads if i != source), source)
-        merges = adds and rectified is None and self._is_corrected(group, shortcut)
-        factor, offset = folded(self._network, after[:split], filters)
-        finish = Affine(scale=factor.float(), shift=offset.float(), merges=merges)
-        # signs of signs are rare: they are packed from floats
-        is_words = source in memory.bits and not before
-        unpacks_source = source in memory.bits and not is_words
-        repeats = is_words and op.replicate and op.padding > 0
-        product = self._product(conv, finish, wide=repeats)
-        signs = self._thresholds(before)[0] if before else None
-        widened = None
-        channels, rows, columns = nodes[source].type.torch_shape
-        if repeats:
-            shape = (self._batch, rows, columns, word_count(channels))
-            widened = edges_repeated(shape, op.padding)
-        place = memory.at(group.output)
-        out = None if place is None else place.permute(0, 2, 3, 1)
-        at, other = group.reads.index(source), group.reads.index(shortcut)
-        unpacks = shortcut in memory.bits
-
-        def run(*xs: Tensor) -> Tensor:
-            x = floats(xs[at], channels) if unpacks_source else xs[at]
-            into = xs[other].permute(0, 2, 3, 1) if merges and out is None else out
-            if is_words:
-                y = product((x if widened is None else widened(x))[None], into)
-            else:
-                y = product.of_floats(x.permute(0, 2, 3, 1), signs, into)
-            result: Tensor = y.permute(0, 3, 1, 2)
-            if rectified is not None:
-                scale, shift = rectified
-                torch.addcmul(shift, result.clamp_min_(0.0), scale, out=result)
-            if adds and not merges:
-                result.add_(floats(xs[other], filters) if unpacks else xs[other])
-            return result
-
-        return run
-
-    def _is_corrected(self, group: Group, shortcut: int) -> bool:
-        """Whether a group may add to its shortcut where that lies."""
-        memory = self._memory
-        if shortcut in memory.bits:
-            return False
-        if group.output in memory.placed:
-            return memory.placed.get(shortcut) == memory.placed[group.output]
-        return memory.ends(shortcut, group)
-
-    def _product(self, conv: Node, finish: Affine, *, wide: bool) -> Any:
-        """The product of a binary convolution; ``wide``: of maps that are padded already."""
-        op: Any = conv.op
-        x = self._nodes[conv.inputs[0]].type
-        weight = self._weight(conv)
-        groups = op.group_count(x)
-        padding = 0 if wide else op.padding
-        fill: Fill = 0
-        if padding:
-            fill = "replicate" if op.replicate else int(op.padding_value)
-        outputs, share, height, width = weight.shape
-        channels, rows, columns = x.torch_shape
-        if wide:
-            rows, columns = rows + 2 * op.padding, columns + 2 * op.padding
-        geometry = Conv2dGeometry.of(
-            image=(self._batch, rows, columns, channels),
-            weight=(outputs, height, width, share),
-            stride=op.stride,
-            padding=padding,
-            dilation=op.dilation,
-            groups=groups,
-        )
-        return prepare_product(
-            geometry,
-            BINARY,
-            prepare_weight(pack(weight.permute(0, 2, 3, 1).contiguous()), groups),
-            fill=fill,
-            finish=finish,
-            variant=self._variant,
-            threads=self._threads,
-        )
-
-    def _pack(self, group: Group) -> Run:
-        chain = [self._nodes[i] for i in group.nodes]
-        source = self._nodes[group.reads[0]].type
-        channels, rows, columns = source.torch_shape
-        signs = self._thresholds(chain)
-        count = word_count(channels)
-        shape = (self._batch, rows, columns, len(signs) * count)
-        library, variant = self._library, self._variant
-
-        def run(x: Tensor) -> Tensor:
-            words = torch.empty(shape, dtype=torch.int32)
-            x_BHWC = x.permute(0, 2, 3, 1)
-            for j, sign in enumerate(signs):
-                out = words[..., j * count : (j + 1) * count]
-                pack_into(library, x_BHWC, out, variant, sign)
-            return words
-
-        return run
-
-    def _thresholds(self, chain: Sequence[Node]) -> tuple[Thresholds, ...]:
-        """Those of a sign; found once for all layers that read it."""
-        key = tuple(node.index for node in chain)
-        if key not in self._found:
-            channels = self._nodes[chain[0].inputs[0]].type.torch_shape[0]
-            self._found[key] = thresholds(self._network, chain, channels)
-        return self._found[key]
 
     def _conv(self, group: Group) -> Run:
         node = self._nodes[group.main]
@@ -269,12 +143,11 @@ class Compiler:
         chain = [self._nodes[i] for i in group.nodes]
         rectifies = chain[-1].op.kind == "relu"
         channels = chain[0].type.torch_shape[0]
-        constants = self._constants(chain[: len(chain) - rectifies], channels)
-        scale, shift = constants
-        if len(chain[0].type.shape) == 1:
-            scale, shift = scale.flatten(), shift.flatten()
+        flat = len(chain[0].type.shape) == 1
+        affine = chain[: len(chain) - rectifies]
+        scale, shift = affine_constants(self._network, affine, channels, flat=flat)
         place = self._memory.at(group.output)
-        ends = self._memory.ends(group.reads[0], group)
+        ends = self._memory.overwriting.ends(group.reads[0], group)
 
         def run(x: Tensor) -> Tensor:
             if place is not None:
@@ -287,18 +160,13 @@ class Compiler:
 
         return run
 
-    def _constants(self, chain: Sequence[Node], channels: int) -> tuple[Tensor, Tensor]:
-        """Factor and offset of affine ops, each (1, C, 1, 1)."""
-        factor, offset = folded(self._network, chain, channels)
-        return factor.float()[None, :, None, None], offset.float()[None, :, None, None]
-
     def _add(self, group: Group) -> Run:
         place = self._memory.at(group.output)
         if place is not None:
             return lambda x, y=None: torch.add(x, x if y is None else y, out=place)
         if len(group.reads) == 1:
             return lambda x: x + x
-        first, second = (self._memory.ends(i, group) for i in group.reads)
+        first, second = (self._memory.overwriting.ends(i, group) for i in group.reads)
         if first:
             return lambda x, y: x.add_(y)
         if second:
@@ -306,7 +174,7 @@ class Compiler:
         return torch.add
 
     def _relu(self, group: Group) -> Run:
-        return F.relu_ if self._memory.ends(group.reads[0], group) else F.relu
+        return F.relu_ if self._memory.overwriting.ends(group.reads[0], group) else F.relu
 
     def _linear(self, node: Node) -> Run:
         weight = self._weight(node)

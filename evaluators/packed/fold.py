@@ -14,9 +14,6 @@ from bitfront.spaces.graph import Node
 from bitfront.spaces.network import Network
 from bitfront.spaces.torch_ops import NORM_EPS
 
-AFFINE: Final = frozenset({"batch_norm", "scale", "shift", "filter_scale"})
-"""Kinds of ops that are ``y = factor x + offset`` per channel at inference."""
-
 _BITS: Final = 32
 _SIGN_BIT: Final = 1 << (_BITS - 1)
 _LARGEST: Final = torch.finfo(torch.float32).max
@@ -27,7 +24,7 @@ def folded(network: Network, chain: Sequence[Node], channels: int) -> tuple[Tens
 
     Args:
         network: Holds the parameters.
-        chain: Ops whose kinds are in `AFFINE`, in the order of execution.
+        chain: Ops whose kinds are in `grouping.AFFINE`, in the order of execution.
         channels: Of the map, over all slices.
     """
     factor = torch.ones(channels, dtype=torch.float64)
@@ -47,6 +44,15 @@ def folded(network: Network, chain: Sequence[Node], channels: int) -> tuple[Tens
             own = _factors(network, node, channels).double()
             factor, offset = factor * own, offset * own
     return factor, offset
+
+
+def affine_constants(
+    network: Network, chain: Sequence[Node], channels: int, *, flat: bool
+) -> tuple[Tensor, Tensor]:
+    """Factor and offset of affine ops as floats, each (1, C, 1, 1), or (C,) for rows."""
+    factor, offset = folded(network, chain, channels)
+    shape = (channels,) if flat else (1, channels, 1, 1)
+    return factor.float().reshape(shape), offset.float().reshape(shape)
 
 
 def _factors(network: Network, node: Node, channels: int) -> Tensor:
@@ -70,23 +76,51 @@ def thresholds(network: Network, chain: Sequence[Node], channels: int) -> tuple[
         chain: A quantizer to -1 and +1, and a batch norm before it if there is one.
         channels: Of the map that the chain reads.
     """
-    forms: list[Any] = [network.get_submodule(node.name) for node in chain]
     slices = chain[-1].type.slices
 
     def signs(x_KC: Tensor) -> Tensor:
-        # a map of several pixels in the layout of the network's maps takes the same arithmetic
-        x = x_KC[:, :, None, None].expand(slices, channels, 2, 2)
-        x = x.contiguous(memory_format=torch.channels_last)
-        for form in forms:
-            x = form(x)
         # image j holds what is asked for slice j
-        of_slices = x[:, :, 0, 0].reshape(slices, slices, channels)
+        of_slices = _values(network, chain, x_KC).reshape(slices, slices, channels)
         return of_slices.diagonal().T > 0
 
     with torch.no_grad():
         values, flips = crossings(signs, (slices, channels))
     words = pack_bits(flips)
     return tuple(Thresholds(values=values[j], flip_words=words[j]) for j in range(slices))
+
+
+def code_thresholds(
+    network: Network, chain: Sequence[Node], channels: int, between: Tensor
+) -> tuple[Thresholds, ...]:
+    """Where the values of a quantizer pass some bounds, one `Thresholds` for each.
+
+    Args:
+        network: Holds the parameters.
+        chain: A quantizer to one map, and what is monotone before it.
+        channels: Of the map that the chain reads.
+        between: float32 [bounds], between the levels.
+    """
+    shape = (len(between), channels)
+    with torch.no_grad():
+        values, flips = crossings(
+            lambda x: _values(network, chain, x) > between[:, None].double(), shape
+        )
+    words = pack_bits(flips)
+    return tuple(Thresholds(values=values[j], flip_words=words[j]) for j in range(len(between)))
+
+
+def _values(network: Network, chain: Sequence[Node], x_KC: Tensor) -> Tensor:
+    """What a chain makes of K images of equal pixels, [K, channels of the result]."""
+    flat = len(network.graph.nodes[chain[0].inputs[0]].type.shape) == 1
+    x = x_KC
+    if not flat:
+        # a map of several pixels in the layout of the network's maps takes the same arithmetic
+        x = x[:, :, None, None].expand(*x_KC.shape, 2, 2)
+        x = x.contiguous(memory_format=torch.channels_last)
+    for node in chain:
+        form: Any = network.get_submodule(node.name)
+        x = form(x)
+    return x if flat else x[:, :, 0, 0]
 
 
 def crossings(sign: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:

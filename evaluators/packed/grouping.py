@@ -2,13 +2,14 @@
 
 ::
 
-    norm -- sign -- conv -- filter scale -- norm -- add        a binary convolution
+    norm -- sign -- conv -- filter scale -- norm -- add        a binary layer
+    quantize -- conv -- norm -- relu                           a layer of codes
     norm -- sign                                               packing, where others read the bits
     conv -- norm -- relu                                       a 32-bit convolution
     norm -- relu                                               factor and offset
 
-What stands before a binary convolution is computed again by each that reads it: comparing floats
-with thresholds while they are packed is cheaper than keeping the bits.
+What stands before a layer of signs or codes is computed again by each that reads it: comparing
+floats with thresholds while they are packed is cheaper than keeping the bits.
 """
 
 from __future__ import annotations
@@ -16,18 +17,17 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from bitfront.evaluators.packed.fold import AFFINE
+from bitfront.evaluators.packed.routes import SIGNS, feeds_only, input_grid, routes
 from bitfront.kernels.layout import WORD_BITS
 from bitfront.spaces.graph import Domain, Node
 from bitfront.spaces.ops import Conv2d, Interleave, Quantize, Slice
 from bitfront.spaces.quantizers import IDENTITY
 
-SIGNS: Final = frozenset(
-    {"sign", "approx_sign", "swish_sign", "progressive_sign", "rsign", "multi_sign"}
-)
-"""Quantizers to -1 and +1 that are monotone in each channel."""
+AFFINE: Final = frozenset({"batch_norm", "scale", "shift", "filter_scale"})
+"""Kinds of ops that are ``y = factor x + offset`` per channel at inference."""
 
-_MONOTONE: Final = frozenset({"batch_norm", "scale", "shift"})
+_MONOTONE: Final = frozenset({"batch_norm", "scale", "shift", "relu"})
+_BITWISE: Final = frozenset({"binary", "bitserial"})
 _LOGIC: Final = frozenset({"xnor", "or"})
 _WORDWISE: Final = _LOGIC | {"concat", "slice", "interleave"}
 
@@ -36,9 +36,10 @@ class Group(NamedTuple):
     """Nodes that run as one step.
 
     Attributes:
-        kind: "binary", "conv", "affine", "pack", or the op's kind of a single node.
+        kind: "binary", "bitserial", "int8" (see `routes`), "conv", "affine", "pack", or the op's
+            kind of a single node.
         nodes: Their indices, ascending.
-        main: The convolution, or the first node.
+        main: The layer, or the first node.
         reads: Nodes outside whose values it reads.
         output: The node whose value it gives.
     """
@@ -59,18 +60,9 @@ def readers_of(nodes: Sequence[Node]) -> dict[int, list[int]]:
     return readers
 
 
-def is_binary(node: Node) -> bool:
-    """Whether a node is a convolution that the kernels compute: signs with signs, no bias."""
-    op = node.op
-    return (
-        isinstance(op, Conv2d)
-        and node.type.domain is Domain.ACCUMULATOR
-        and (not op.padding or op.replicate or op.padding_value in (-1.0, 0.0, 1.0))
-    )
-
-
 def kept_as_bits(nodes: Sequence[Node], readers: Mapping[int, Sequence[int]]) -> set[int]:
     """Maps of -1 and +1 that are kept as words: those that can be, and that such work reads."""
+    layers = routes(nodes, readers)
     able: set[int] = set()
     for node in nodes:
         if _may_be_bits(nodes, node, able):
@@ -78,7 +70,7 @@ def kept_as_bits(nodes: Sequence[Node], readers: Mapping[int, Sequence[int]]) ->
     kept: set[int] = set()
     for node in reversed(nodes):
         if node.index in able and any(
-            is_binary(nodes[r]) or (r in kept and nodes[r].op.kind in _WORDWISE)
+            layers.get(r) in _BITWISE or (r in kept and nodes[r].op.kind in _WORDWISE)
             for r in readers[node.index]
         ):
             kept.add(node.index)
@@ -102,6 +94,14 @@ def _may_be_bits(nodes: Sequence[Node], node: Node, able: Collection[int]) -> bo
     return op.kind in _LOGIC or all(nodes[i].type.shape[0] % WORD_BITS == 0 for i in node.inputs)
 
 
+def _is_emitter(nodes: Sequence[Node], node: Node) -> bool:
+    """Whether a node quantises one map to one of signs or codes, each value by itself."""
+    op = node.op
+    if not isinstance(op, Quantize) or node.type.slices > 1:
+        return False
+    return nodes[node.inputs[0]].type.slices == 1 and input_grid(op.quantizer) is not None
+
+
 def grouped(nodes: Sequence[Node], bits: Collection[int]) -> list[Group]:
     """Steps in the order of execution, that of their last nodes; none that nobody reads.
 
@@ -110,25 +110,35 @@ def grouped(nodes: Sequence[Node], bits: Collection[int]) -> list[Group]:
         bits: Nodes whose maps are kept as words.
     """
     readers = readers_of(nodes)
-    # signs that only binary convolutions read are packed by these
+    layers = routes(nodes, readers)
+    # codes that only layers read are made by these
     inner = {
-        i
-        for i in bits
-        if nodes[i].op.kind == "quantize"
-        and nodes[i].type.slices == 1
-        and all(is_binary(nodes[r]) for r in readers[i])
+        node.index
+        for node in nodes
+        if _is_emitter(nodes, node) and feeds_only(nodes, readers, node.index, layers)
     }
+    flat = {r for i in inner for r in readers[i] if r not in layers}
     packs = {i for i in bits if nodes[i].op.kind == "quantize"} - inner
+    # by comparisons, which take in all that is monotone before
+    compared = packs | {
+        i
+        for i in inner
+        if all(
+            layers[j] in _BITWISE for r in readers[i] for j in (readers[r] if r in flat else [r])
+        )
+    }
+    inner |= flat
     for node in reversed(nodes):
         behind = readers[node.index]
-        if node.op.kind in _MONOTONE and behind and all(r in inner or r in packs for r in behind):
+        if node.op.kind in _MONOTONE and behind and all(r in compared for r in behind):
             inner.add(node.index)
+            compared.add(node.index)
     groups: list[Group] = []
     taken = set(inner)
     for node in nodes:
         if node.index in taken or not node.inputs:
             continue
-        kind, members = _members(nodes, readers, node, inner, packs, taken, bits)
+        kind, members = _members(nodes, readers, node, layers, inner, packs, taken, bits)
         taken.update(members)
         inside = set(members)
         reads = dict.fromkeys(i for m in members for i in nodes[m].inputs if i not in inside)
@@ -146,6 +156,7 @@ def _members(
     nodes: Sequence[Node],
     readers: Mapping[int, Sequence[int]],
     node: Node,
+    layers: Mapping[int, str],
     inner: Collection[int],
     packs: Collection[int],
     taken: Collection[int],
@@ -172,8 +183,8 @@ def _members(
         return found
 
     index = node.index
-    if is_binary(node):
-        return "binary", [
+    if index in layers:
+        return layers[index], [
             *_before(nodes, node, inner),
             index,
             *tail(index, AFFINE, {"relu"}, AFFINE, {"add"}),
@@ -201,7 +212,7 @@ def _halves(nodes: Sequence[Node], node: Node) -> bool:
 
 
 def _before(nodes: Sequence[Node], node: Node, inner: Collection[int]) -> list[int]:
-    """The sign and the norm in front of a binary convolution, or the norm before a sign."""
+    """The quantizer and the norm in front of a layer, or the norm before a sign."""
     found: list[int] = []
     i = node.inputs[0]
     while i in inner:

@@ -1,27 +1,18 @@
-"""Where a network's values lie while it runs, and which of them a step may overwrite."""
+"""Where a network's values lie while it runs."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final
 
 import torch
 from torch import Tensor
 
 from bitfront.evaluators.packed.grouping import Group
 from bitfront.evaluators.packed.layers import Run
+from bitfront.evaluators.packed.overwriting import Overwriting
 from bitfront.evaluators.packed.places import Place
 from bitfront.evaluators.packed.words import floats
 from bitfront.spaces.graph import Node
-
-FRESH: Final = frozenset(
-    {"binary", "conv", "affine", "relu", "prelu", "add", "mul", "concat", "max_pool", "avg_pool",
-     "blur", "sigmoid", "blend", "mean"}
-)  # fmt: skip
-"""Kinds of groups whose results share memory with nothing that was there before."""
-
-ALIASING: Final = frozenset({"slice", "dropout", "flatten", "interleave", "quantize"})
-"""Kinds whose results may share memory with what they read."""
 
 
 class Memory:
@@ -47,11 +38,7 @@ class Memory:
         self.placed = placed
         self._nodes = nodes
         self.batch = batch
-        self._kind_of = {group.output: group.kind for group in groups}
-        self._readers: dict[int, list[Group]] = {}
-        for group in groups:
-            for i in group.reads:
-                self._readers.setdefault(i, []).append(group)
+        self.overwriting = Overwriting(groups, bits, placed)
         self._rooms: dict[int, Tensor] = {}
 
     def at(self, index: int) -> Tensor | None:
@@ -78,17 +65,6 @@ class Memory:
             return y if y.data_ptr() == place.data_ptr() else place.copy_(y)
 
         return placed
-
-    def ends(self, index: int, group: Group) -> bool:
-        """Whether a group may overwrite what it reads: it is the last to, and nothing shares it."""
-        readers = self._readers[index]
-        return (
-            index not in self.placed
-            and index not in self.bits
-            and self._kind_of.get(index) in FRESH
-            and readers[-1] is group
-            and not any(other.kind in ALIASING for other in readers)
-        )
 
     def of_floats(self, group: Group, run: Run) -> Run:
         """Unpack what a call reads that is kept as words."""

@@ -100,7 +100,8 @@ class PackedNetwork:
         memory = Memory(nodes, groups, bits, places(nodes, groups, bits), batch)
         compiler = Compiler(network, library, memory, threads=threads, variant=variant)
         last_read = {i: group.output for group in groups for i in group.reads}
-        with torch.no_grad():
+        # on several threads, small operations wait for each other
+        with torch.no_grad(), _threads(threads):
             for group in groups:
                 ended = tuple(i for i in group.reads if last_read[i] == group.output)
                 self._steps.append(_Step(group, compiler.run_of(group), ended))
@@ -137,30 +138,48 @@ class PackedNetwork:
         Raises:
             InvalidValue: If the kernels are not compiled, or an argument does not fit.
         """
+        nodes = self.network.graph.nodes
+        _, *seconds = self.step_seconds(images, repeats)
+        return [
+            StepTime(nodes[step.group.main].name, step.group.kind, median(times) * 1e3)
+            for step, times in zip(self._steps, seconds, strict=True)
+        ]
+
+    def step_seconds(self, images: Tensor, repeats: int) -> list[list[float]]:
+        """Seconds of each step in whole runs: the images' layout first, then the steps in order.
+
+        A step lasts from the end of the one before it to its own end, so the steps of a run add up
+        to the run.
+
+        Args:
+            images: As in a call.
+            repeats: Runs; one more goes first and is not timed.
+
+        Raises:
+            InvalidValue: If the kernels are not compiled, or an argument does not fit.
+        """
         if repeats < 1:
             raise InvalidValue(f"repeats must be at least 1, but is {repeats}.")
         if not self.is_packed:
             raise InvalidValue("A profile needs the compiled CPU kernels, which are not there.")
         x = self._checked(images)
         clock: Callable[[], float] = thread_time if self._threads == 1 else perf_counter
-        seconds: list[list[float]] = [[] for _ in self._steps]
+        seconds: list[list[float]] = [[] for _ in range(len(self._steps) + 1)]
         with torch.no_grad(), _threads(self._threads):
             for repeat in range(repeats + 1):
+                ends = [clock()]
                 values = {0: x.contiguous(memory_format=torch.channels_last)}
-                for (group, run, ended), times in zip(self._steps, seconds, strict=True):
-                    inputs = [values[i] for i in group.reads]
-                    start = clock()
-                    values[group.output] = run(*inputs)
-                    # the first run warms up
-                    if repeat:
-                        times.append(clock() - start)
+                ends.append(clock())
+                for group, run, ended in self._steps:
+                    values[group.output] = run(*[values[i] for i in group.reads])
                     for i in ended:
                         del values[i]
-        nodes = self.network.graph.nodes
-        return [
-            StepTime(nodes[step.group.main].name, step.group.kind, median(times) * 1e3)
-            for step, times in zip(self._steps, seconds, strict=True)
-        ]
+                    ends.append(clock())
+                # the first run warms up
+                if repeat:
+                    for times, before, after in zip(seconds, ends, ends[1:], strict=False):
+                        times.append(after - before)
+        return seconds
 
     def _checked(self, images: Tensor) -> Tensor:
         if images.shape != self._shape or images.dtype != torch.float32 or images.is_cuda:

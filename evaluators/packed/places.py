@@ -17,6 +17,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from bitfront.evaluators.packed.grouping import Group
+from bitfront.evaluators.packed.routes import ROUTES
 from bitfront.spaces.graph import Domain, Node
 from bitfront.spaces.ops import Slice
 
@@ -166,5 +167,5 @@ def _apart(
     """Whether writing to a place leaves alone what the same step still reads."""
     if other is None or other == own or other.end <= own.start or own.end <= other.start:
         return True
-    # a binary convolution has packed all of its input before it writes
-    return group.kind == "binary" and index not in nodes[group.output].inputs
+    # a layer of signs or codes has packed all of its input before it writes
+    return group.kind in ROUTES and index not in nodes[group.output].inputs

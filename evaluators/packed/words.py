@@ -6,18 +6,15 @@ Shape suffixes: B batch, H height, W width, K slices, P words (of a slice, where
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
-from typing import Final
 
 import torch
 from torch import Tensor
 
+from bitfront.kernels.cpu import interleave
 from bitfront.kernels.layout import WORD_BITS
 from bitfront.kernels.packing import unpack_bits
 from bitfront.spaces.graph import Node
 from bitfront.spaces.ops import Slice
-
-_HALF: Final = WORD_BITS // 2
 
 
 def wordwise(nodes: Sequence[Node], inputs: Sequence[Node]) -> Callable[..., Tensor]:
@@ -55,37 +52,13 @@ def wordwise(nodes: Sequence[Node], inputs: Sequence[Node]) -> Callable[..., Ten
 
         return cut
     if len(nodes) == 2:
-        return lambda x, y: interleaved(by_slice(x), by_slice(y)).flatten(-2)
+        return lambda x, y: interleave(by_slice(x), by_slice(y)).flatten(-2)
 
     def run(x: Tensor) -> Tensor:
         first, second = by_slice(x).chunk(2, dim=-1)
-        return interleaved(first, second).flatten(-2)
+        return interleave(first, second).flatten(-2)
 
     return run
-
-
-def interleaved(first_BHWKP: Tensor, second_BHWKP: Tensor) -> Tensor:
-    """Deal out the channels of each slice of two maps in turn: twice as many words."""
-    # half a word becomes a word, so the halves are looked up
-    even, odd = _tables()
-    dealt = even.index_select(0, _halves(first_BHWKP))
-    dealt.bitwise_or_(odd.index_select(0, _halves(second_BHWKP)))
-    return dealt.view(*first_BHWKP.shape[:-1], -1)
-
-
-def _halves(words: Tensor) -> Tensor:
-    """int32 [all]: the lower and the upper 16 bits of each word."""
-    halves = words.contiguous().view(torch.int16)
-    return halves.to(torch.int32).bitwise_and_(0xFFFF).flatten()
-
-
-@cache
-def _tables() -> tuple[Tensor, Tensor]:
-    """int32 [65536]: the bits of an index at even places, and at odd ones."""
-    x = torch.arange(1 << _HALF, dtype=torch.int32)
-    for shift, mask in ((8, 0x00FF00FF), (4, 0x0F0F0F0F), (2, 0x33333333), (1, 0x55555555)):
-        x = (x | x << shift) & mask
-    return x, x << 1
 
 
 def floats(words: Tensor, channels: int) -> Tensor:

@@ -19,6 +19,7 @@ panel, Y and X rows and columns of a result.
 
 from bitfront.kernels.cpu.conv import conv2d, gemm, variants
 from bitfront.kernels.cpu.finish import Affine, Finish, Threshold
+from bitfront.kernels.cpu.interleave import interleave
 from bitfront.kernels.cpu.packer import Thresholds, pack, pack_nchw
 from bitfront.kernels.cpu.product import Product, prepare_product
 from bitfront.kernels.cpu.weight import CpuWeight, Packed, prepare_weight
@@ -33,6 +34,7 @@ __all__ = [
     "Thresholds",
     "conv2d",
     "gemm",
+    "interleave",
     "pack",
     "pack_nchw",
     "prepare_product",

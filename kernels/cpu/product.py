@@ -12,6 +12,7 @@ from bitfront.kernels.cpu.finish import (
     by_output,
     check_finish,
     finished,
+    of_multiples,
 )
 from bitfront.kernels.cpu.packer import Thresholds, pack_into
 from bitfront.kernels.cpu.threads import WORD_BYTES, shares, workers
@@ -134,7 +135,9 @@ class Product:
         fuses = finish is not None and single and (whole or isinstance(finish, Affine))
         self._fused = finish if fuses else None
         self._merges = isinstance(finish, Affine) and finish.merges
-        self._finish_constants = by_output(self._fused, conv.groups)
+        self._alphas = popcount_factors(x_format, weight.format)
+        kernel_finish = self._in_popcounts()
+        self._finish_constants = by_output(kernel_finish, conv.groups)
         self._border: Tensor | None = None
         self._jobs = self._prepared()
 
@@ -301,27 +304,38 @@ class Product:
         columns = torch.arange(conv.kernel[1]) * (conv.dilation[1] * self._pixel)
         return (rows[:, None] + columns).flatten().contiguous()
 
+    def _in_popcounts(self) -> Finish | None:
+        """The fused finish; of popcounts with a constant added, where that is exact.
+
+        That saves the kernels ``alpha * popcount + beta``, an eighth of the time at 64 channels.
+        """
+        if self._fused is None:
+            return None
+        ((planes, alpha),) = self._alphas.items()
+        finish = of_multiples(self._fused, alpha)
+        if finish is None or (self._beta % alpha).any():
+            return self._fused
+        self._alphas = {planes: 1}
+        self._beta = torch.div(self._beta, alpha, rounding_mode="trunc")
+        return finish
+
     def _prepared(self) -> list[tuple[int, Job]]:
         """One job for each pair of planes, and the plane of the map that it reads."""
-        w_symmetric = self._weight.format.coding == "symmetric"
-        x_symmetric = self._x_format.coding == "symmetric"
         jobs: list[tuple[int, Job]] = []
-        for i, x_scale in enumerate(plane_scales(self._x_format)):
-            for j, w_scale in enumerate(plane_scales(self._weight.format)):
-                job = self._job(self._weight.panels[j])
-                job.beta = (self._nothing if jobs else self._beta).data_ptr()
-                job.op = XOR if w_symmetric else AND
-                job.alpha = x_scale * w_scale * (2 if x_symmetric else 1)
-                if w_symmetric:
-                    job.alpha = -job.alpha
-                job.finish = ADD if jobs else STORE
-                if isinstance(self._fused, Threshold):
-                    job.finish = BITS
-                    job.threshold, job.flip = (t.data_ptr() for t in self._finish_constants)
-                elif isinstance(self._fused, Affine):
-                    job.finish = MERGE if self._fused.merges else AFFINE
-                    job.scale, job.shift = (t.data_ptr() for t in self._finish_constants)
-                jobs.append((i, job))
+        for (i, j), alpha in self._alphas.items():
+            job = self._job(self._weight.panels[j])
+            job.beta = (self._nothing if jobs else self._beta).data_ptr()
+            job.op = XOR if self._weight.format.coding == "symmetric" else AND
+            job.alpha = alpha
+            job.finish = ADD if jobs else STORE
+            if isinstance(self._fused, Threshold):
+                job.finish = BITS
+            elif isinstance(self._fused, Affine):
+                job.finish = MERGE if self._fused.merges else AFFINE
+                job.rectifies = self._fused.rectifies
+            for name, values in self._finish_constants.items():
+                setattr(job, name, values.data_ptr())
+            jobs.append((i, job))
         return jobs
 
     def _job(self, panels: Tensor) -> Job:
@@ -353,6 +367,18 @@ class Product:
         jobs = list(shares(job, self._threads))
         for done in [pool.submit(product, share, variant) for share in jobs]:
             done.result()
+
+
+def popcount_factors(x_format: CodeFormat, w_format: CodeFormat) -> dict[tuple[int, int], int]:
+    """What a popcount of planes (i, j) is worth: a power of two or its negative."""
+    factor = 2 if x_format.coding == "symmetric" else 1
+    if w_format.coding == "symmetric":
+        factor = -factor
+    return {
+        (i, j): x_scale * w_scale * factor
+        for i, x_scale in enumerate(plane_scales(x_format))
+        for j, w_scale in enumerate(plane_scales(w_format))
+    }
 
 
 def plane_scales(format: CodeFormat) -> tuple[int, ...]:

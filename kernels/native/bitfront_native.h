@@ -1,7 +1,7 @@
 /* Products of packed bits on a CPU.
  *
  * One entry, bf_product, computes popcounts of (window XOR weight) or (window AND weight) for every
- * output position and every output channel, and finishes them in one of three ways. A convolution
+ * output position and every output channel, and finishes them as integers, floats or bits. A convolution
  * is given by the offsets of its taps inside a padded map; a matrix product is a convolution of one
  * tap whose positions lie in one long row.
  *
@@ -17,14 +17,18 @@
 
 enum { BF_XOR = 0, BF_AND = 1 };
 
-/* value = alpha * popcount + beta[n]; what becomes of it: */
+/* value = alpha * popcount + beta[n], fastest where alpha is 1; what becomes of it: */
 enum {
     BF_STORE = 0,  /* int32 out = value */
     BF_ADD = 1,    /* int32 out += value */
-    BF_AFFINE = 2, /* float out = scale[n] * value + shift[n] */
+    BF_AFFINE = 2, /* float out = y, as below */
     BF_BITS = 3,   /* bit n = (value >= threshold[n]) != flip[n] */
-    BF_MERGE = 4   /* float out += scale[n] * value + shift[n] */
+    BF_MERGE = 4   /* float out += y */
 };
+
+/* y = scale[n] * value + shift[n], two roundings;
+ * y = max(0, y) where `rectifies` is not 0;
+ * y = scale_after[n] * y + shift_after[n] where it is, and `scale_after` is not null. */
 
 /* Instruction sets, slowest first. */
 enum { BF_PORTABLE = 0, BF_NEON = 1, BF_AVX2 = 2, BF_AVX512 = 3 };
@@ -46,7 +50,9 @@ typedef struct {
     int64_t out_image, out_row, out_col;          /* elements of out between positions */
     int32_t groups, group_outputs, group_words;   /* group_words: words from a group's to the next */
     int32_t tap_count, words;                     /* words of a tap */
-    int32_t op, finish, alpha;
+    int32_t op, finish, alpha, rectifies;
+    const float *scale_after; /* as scale, or null; only where it rectifies */
+    const float *shift_after;
 } bf_job;
 
 /* The best variant that this CPU runs and this build holds. */
@@ -73,6 +79,18 @@ typedef struct {
 } bf_pack_job;
 
 int64_t bf_pack_float(const bf_pack_job *job, int variant);
+
+/* Bits of two maps in turn: of words [rows][words] of each, word 2 k of a row of out holds the low
+ * halves of words k, its even bits those of `first`, and word 2 k + 1 the high halves. The steps are
+ * words from a row to the next; `out` shares no memory with the others. */
+typedef struct {
+    const uint32_t *first, *second;
+    uint32_t *out;
+    int64_t rows, words;
+    int64_t first_step, second_step, out_step;
+} bf_interleave_job;
+
+void bf_interleave(const bf_interleave_job *job, int variant);
 
 /* The popcount limit of a variant: XOR, popcount and add of registers, nothing else, so many rounds.
  * Returns the products of bits that this stands for, or 0 if the variant cannot run here. */

@@ -12,6 +12,7 @@ from typing import Self
 
 from sqlalchemy import Connection, Engine, func, select, text
 
+from bitfront.evaluators.latency import LatencySetting, LayerTable
 from bitfront.search.record import (
     CurvePoint,
     EnergyEntry,
@@ -22,7 +23,7 @@ from bitfront.search.record import (
     TrialRecord,
     TrialState,
 )
-from bitfront.search.store import rows
+from bitfront.search.store import layer_tables, rows
 from bitfront.search.store.connection import translated
 from bitfront.search.store.errors import UnknownRecord
 from bitfront.search.store.leases import Lease
@@ -203,6 +204,16 @@ class StoreReader:
         with self._reading() as connection:
             self._study(connection, study_id)
             return self._live_lease(connection, study_id)
+
+    def layer_table(self, setting: LatencySetting) -> LayerTable:
+        """Return the layer times of a setting; an empty table if there are none."""
+        with self._reading() as connection:
+            return layer_tables.read_table(connection, setting)
+
+    def layer_tables(self) -> tuple[LayerTable, ...]:
+        """Return all tables of layer times, in the order of their creation."""
+        with self._reading() as connection:
+            return layer_tables.read_tables(connection)
 
     # inside a transaction
 

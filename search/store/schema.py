@@ -27,7 +27,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-VERSION: Final = "0001"
+VERSION: Final = "0002"
 VERSION_TABLE: Final = "bitfront_schema"
 # "bitf" in the header of a SQLite file
 APPLICATION_ID: Final = 0x62697466
@@ -171,4 +171,28 @@ energy = Table(
     Column("account", Text, primary_key=True),
     Column("method", String(16), primary_key=True),
     Column("kwh", Double, nullable=False),
+)
+
+layer_tables = Table(
+    "layer_tables",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("setting", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
+layer_times = Table(
+    "layer_times",
+    metadata,
+    _key("layer_tables"),
+    Column("digest", String(64), primary_key=True),
+    Column("layer", Text, nullable=False),
+    Column("median_ms", Double, nullable=False),
+    Column("p10_ms", Double, nullable=False),
+    Column("p90_ms", Double, nullable=False),
+    Column("min_ms", Double, nullable=False),
+    Column("repeats", BigInteger, nullable=False),
+    Column("redone", BigInteger, nullable=False),
+    Column("measured_at", Double, nullable=False),
 )

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, CursorResult, Engine, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from bitfront.evaluators.latency import LatencySetting, LayerTime
 from bitfront.evaluators.measurement import Measurement
 from bitfront.search.record import (
     CurvePoint,
@@ -31,7 +32,7 @@ from bitfront.search.record import (
     TrialState,
     check_name,
 )
-from bitfront.search.store import rows
+from bitfront.search.store import layer_tables, rows
 from bitfront.search.store.connection import WRITES, open_engine, translated
 from bitfront.search.store.errors import (
     LeaseLost,
@@ -338,6 +339,13 @@ class Store(StoreReader):
         """Add energy to the ledger; that of a trial's account is added to the trial as well."""
         with self._changing(study_id) as (connection, revision):
             self._add_energy(connection, study_id, entries, revision)
+
+    # layer times
+
+    def add_layer_times(self, setting: LatencySetting, times: Iterable[LayerTime]) -> None:
+        """Add layers to the table of a setting, or replace their times."""
+        with self._writing() as connection:
+            layer_tables.write_times(connection, setting, times)
 
     # the lease of a driver
 

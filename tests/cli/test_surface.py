@@ -15,14 +15,18 @@ SURFACE = {
     "export": "TARGET --data-dir --format --json --store --to",
     "front": "STUDY --json --store",
     "latency": (
-        "TARGET --batch --device --input --json --layers --repeats --store --threads --twin"
+        "TARGET --batch --device --input --json --layers --repeats --save --store --table "
+        "--threads --twin"
     ),
+    "layers list": "--json --store",
+    "layers load": "FILE --store",
+    "layers save": "FILE --store --table",
     "resume": (
         "STUDY --budget-co2 --budget-kwh --json --retrain --store --time-budget --trials --workers"
     ),
     "search": (
         "CONFIG --address --budget-co2 --budget-kwh --constraint --data-dir --dataset "
-        "--epochs --gpus-per-trial --grid --hardware --json --objectives --pue --retrain "
+        "--epochs --gpus-per-trial --grid --hardware --json --latency --objectives --pue --retrain "
         "--run-dir --sampler --seed --space --store --study --threads --time-budget "
         "--trials --workers"
     ),

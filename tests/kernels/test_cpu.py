@@ -1,6 +1,8 @@
 """The compiled kernels against the reference: equality on every variant that this CPU runs."""
 
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import hypothesis.strategies as st
 import pytest
@@ -23,6 +25,7 @@ from bitfront.kernels import (
     reference,
 )
 from bitfront.kernels.cpu import conv, packer, product
+from bitfront.kernels.packing import unpack_bits
 
 CHANNELS = [1, 31, 32, 33, 63, 127, 1000]
 FILLS: list[Fill] = [-1, 0, 1, "replicate"]
@@ -172,9 +175,15 @@ def test_without_the_library_the_reference_computes(monkeypatch: pytest.MonkeyPa
     prepared = cpu.prepare_weight(signs(34, 3, 3, 20, seed=1), groups=2)
     affine = cpu.Affine(scale=torch.full((34,), 0.5), shift=torch.ones(34))
     with_library = cpu.conv2d(x, prepared, padding=1, finish=affine)
-    for module in (conv, product, packer):
+    rectified = replace(affine, rectifies=True, scale_after=affine.shift, shift_after=affine.scale)
+    rectified_with_library = cpu.conv2d(x, prepared, padding=1, finish=rectified)
+    dealt = cpu.interleave(x.words, x.words.flip(0))
+    for module in (conv, product, packer, sys.modules["bitfront.kernels.cpu.interleave"]):
         monkeypatch.setattr(module, "load", lambda: None)
     assert torch.equal(cpu.conv2d(x, prepared, padding=1, finish=affine), with_library)
+    results = cpu.conv2d(x, prepared, padding=1, finish=rectified)
+    assert torch.equal(results, rectified_with_library)
+    assert torch.equal(cpu.interleave(x.words, x.words.flip(0)), dealt)
     assert cpu.variants() == ()
 
 
@@ -248,6 +257,15 @@ def refusals() -> Iterator[tuple[str, Callable[[], object], type[Exception], str
     yield "threads", lambda: cpu.gemm(row, matrix, threads=0), ValueError, "threads"
     yield "finish", lambda: cpu.gemm(row, matrix, finish=short), ValueError, r"\[8\]"
     yield "dtype", lambda: cpu.gemm(row, matrix, finish=doubles), ValueError, "float32"
+    alone = cpu.Affine(scale=torch.ones(8), shift=torch.ones(8), scale_after=torch.ones(8))
+    yield "after", lambda: cpu.gemm(row, matrix, finish=alone), ValueError, "come together"
+    bare = replace(alone, shift_after=torch.ones(8))
+    yield "no ReLU", lambda: cpu.gemm(row, matrix, finish=bare), ValueError, "follow `rectifies`"
+    bits = row.words
+    yield "deal", lambda: cpu.interleave(bits, bits[:2]), ValueError, "one shape"
+    yield "dealt", lambda: cpu.interleave(bits, bits, bits), ValueError, "contiguous"
+    yield "deal floats", lambda: cpu.interleave(bits, bits.float()), TypeError, "int32 words"
+    yield "deal mmx", lambda: cpu.interleave(bits, bits, variant="mmx"), ValueError, "variant"
     yield "groups", lambda: cpu.prepare_weight(signs(8, 3, 3, 40), 3), ValueError, "groups"
     yield (
         "accumulator",
@@ -317,6 +335,92 @@ def test_a_result_goes_into_channels_of_a_larger_map(
     if merges:
         with pytest.raises(ValueError, match="needs `out`"):
             product(x.words)
+
+
+@pytest.mark.parametrize("outputs", [5, 32, 37, 64])
+@pytest.mark.parametrize("channels", [33, 64])
+@pytest.mark.parametrize("has_after", [False, True])
+@pytest.mark.parametrize("merges", [False, True])
+@pytest.mark.parametrize("format", [BINARY, FORMATS[1]], ids=repr)
+def test_an_affine_may_rectify_and_go_on(
+    format: CodeFormat,
+    merges: bool,
+    has_after: bool,
+    channels: int,
+    outputs: int,
+    variant: str | None,
+) -> None:
+    scale, shift, scale_after, shift_after = torch.randn(4, outputs, generator=generator(5))
+    finish = cpu.Affine(
+        scale=scale,
+        shift=20 * shift,
+        merges=merges,
+        rectifies=True,
+        scale_after=scale_after if has_after else None,
+        shift_after=shift_after if has_after else None,
+    )
+    geometry = Conv2dGeometry.of(
+        image=(2, 4, 11, channels), weight=(outputs, 3, 3, channels), padding=1
+    )
+    x, weight = codes((2, 4, 11, channels), format), codes((outputs, 3, 3, channels), BINARY, 1)
+    product = cpu.prepare_product(
+        geometry, format, cpu.prepare_weight(weight), fill=0, finish=finish, variant=variant
+    )
+    assert product is not None
+    out = torch.randn(2, 4, 11, outputs, generator=generator(6))
+    sums = reference.bitserial_conv2d(x, weight, padding=1).float()
+    expected = (sums * scale + 20 * shift).clamp_min(0.0)
+    assert (expected == 0).any()
+    assert (expected > 0).any()
+    if has_after:
+        expected = expected * scale_after + shift_after
+    if merges:
+        expected = out + expected
+    assert torch.equal(product(x.words, out), expected)
+
+
+@pytest.mark.parametrize("channels", [31, 32, 64])
+def test_a_finish_is_exact_where_floats_and_thresholds_end(
+    channels: int, variant: str | None
+) -> None:
+    """Factors that overflow when doubled, or are subnormal; thresholds that no sum reaches."""
+    weight, x = signs(64, channels), signs(5, channels, seed=1)
+    sums = reference.xnor_gemm(x.words, weight.words, channels)
+    scale = torch.tensor([3e38, -3e38, 1e-45, -1e-45, 1.2e-38, float("inf"), float("nan"), 0.0])
+    affine = cpu.Affine(scale=scale.repeat(8), shift=torch.randn(64, generator=generator(2)))
+    floats = cpu.gemm(x, cpu.prepare_weight(weight), finish=affine, variant=variant)
+    expected = sums.float() * affine.scale + affine.shift
+    assert torch.equal(floats.nan_to_num(1.5), expected.nan_to_num(1.5))
+    near = torch.arange(-channels - 2, channels + 3, dtype=torch.int32)
+    limits = torch.tensor([-(2**31), 1 - 2**31, 2**31 - 1, 0], dtype=torch.int32)
+    for values in torch.cat([limits, near]).split(32):
+        threshold = cpu.Threshold(
+            threshold=values.repeat_interleave(2).repeat(32)[:64],
+            flip=torch.tensor([False, True]).repeat(32),
+        )
+        bits = cpu.gemm(x, cpu.prepare_weight(weight), finish=threshold, variant=variant)
+        wanted = (sums >= threshold.threshold) != threshold.flip
+        assert torch.equal(unpack_bits(bits, 64).bool(), wanted)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 2), (2, 3, 5, 4), (1, 2, 31), (7, 33)])
+@pytest.mark.parametrize("layout", ["dense", "cut", "expanded"])
+def test_interleave_deals_out_bits_in_turn(
+    layout: str, shape: tuple[int, ...], variant: str | None
+) -> None:
+    words = torch.randint(-(2**31), 2**31, (2, *shape), dtype=torch.int32, generator=generator())
+    first, second = words
+    if layout == "cut":
+        first, second = torch.cat([first, second, first], dim=-1).chunk(3, dim=-1)[1:]
+    elif layout == "expanded":
+        first = first[:1].expand(shape)
+    channels = 32 * shape[-1]
+    bits = torch.stack([unpack_bits(x, channels) for x in (first, second)], dim=-1).flatten(-2)
+    result = cpu.interleave(first, second, variant=variant)
+    assert torch.equal(unpack_bits(result, 2 * channels), bits)
+    out = torch.full_like(result, 7)
+    assert cpu.interleave(first, second, out, variant=variant) is out
+    assert torch.equal(out, result)
 
 
 def test_thresholds_are_a_batch_norm_before_a_sign(variant: str | None) -> None:

@@ -154,6 +154,7 @@ OTHER = {
     "space": "other",
     "objectives": ["accuracy", "ops"],
     "hardware": "horowitz45",
+    "latency": "/a.latency.json",
     "constraints": ["ops<=5.0"],
     "sampler": "random",
     "epochs": 7,

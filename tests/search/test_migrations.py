@@ -86,14 +86,14 @@ def test_versions_sort_as_texts():
 
 @pytest.fixture
 def next_version(tmp_path, monkeypatch):
-    """Add a migration 0002, made with the template; return the text of its body to be set."""
+    """Add a migration 0003, made with the template; return the text of its body to be set."""
     folder = tmp_path / "migrations%1"
     shutil.copytree(str(files("bitfront.search.store.migrations")), folder)
     config = Config()
     config.set_main_option("script_location", str(folder).replace("%", "%%"))
 
     def add(body):
-        script = command.revision(config, message="Add a column", rev_id="0002")
+        script = command.revision(config, message="Add a column", rev_id="0003")
         path = Path(script.path)
         content = path.read_text()
         compile(content, str(path), "exec")
@@ -101,7 +101,7 @@ def next_version(tmp_path, monkeypatch):
         # each run fills in the connection of its own configuration
         monkeypatch.setattr(migrating, "migrations_config", lambda: config)
         for module in (maintenance, connections):
-            monkeypatch.setattr(module, "VERSION", "0002")
+            monkeypatch.setattr(module, "VERSION", "0003")
 
     return add
 
@@ -121,8 +121,8 @@ def test_an_upgrade_keeps_everything(store, store_url, make_study, run_trial, ne
     next_version(WIDER)
     with pytest.raises(StoreError, match="run `bitfront store upgrade"):
         open_store(store_url, create=False)
-    assert upgrade(store_url) == ("0001", "0002")
-    assert upgrade(store_url) == ("0002", "0002")
+    assert upgrade(store_url) == (VERSION, "0003")
+    assert upgrade(store_url) == ("0003", "0003")
     with open_store(store_url, create=False) as upgraded:
         # a table that is rebuilt with foreign keys on would take curves and measurements along
         assert upgraded.trials(study.id) == before
@@ -168,7 +168,7 @@ def test_no_upgrade_beside_a_driver(store, store_url, make_study, next_version):
     with pytest.raises(StudyBusy, match=rf"in use by process {lease.pid}"):
         upgrade(store_url)
     store.release_lease(lease)
-    assert upgrade(store_url) == ("0001", "0002")
+    assert upgrade(store_url) == (VERSION, "0003")
 
 
 def test_what_cannot_be_upgraded(tmp_path, store, store_url):

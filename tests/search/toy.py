@@ -12,6 +12,7 @@ from bitfront.evaluators.measurement import Measurement
 from bitfront.search.config import SearchConfig
 from bitfront.search.engine import Engine
 from bitfront.search.front import reference_point
+from bitfront.search.layers import layer_source
 from bitfront.search.record import CurvePoint, TrialState
 from bitfront.search.reference import worst_costs
 from bitfront.search.store import open_store
@@ -35,12 +36,14 @@ class ToyStudy:
         self.store = store
         self.config = SearchConfig.resolve({"trials": 20, "epochs": 2, **settings})
         self.task = Task(input=(1, 8, 8), classes=10, epochs=self.config.epochs)
+        self.layers = layer_source(self.config, store)
         objectives = self.config.study_objectives
+        worst = worst_costs(self.config, self.task, self.layers)
         self.study = store.create_study(
             self.config.name,
             config=self.config.stored(),
             objectives=objectives,
-            reference_point=reference_point(objectives, worst_costs(self.config, self.task)),
+            reference_point=reference_point(objectives, worst),
             dataset="digits",
             dataset_digest="d" * 64,
             seed=self.config.seed,
@@ -50,7 +53,7 @@ class ToyStudy:
 
     def reopen(self):
         """Build the engine anew from the store, as after a crash."""
-        self.engine = Engine(self.store, self.study, self.config, self.task)
+        self.engine = Engine(self.store, self.study, self.config, self.task, self.layers)
         return self.engine
 
     def train(self, number, *, epochs=None):

@@ -48,6 +48,7 @@ from bitfront.cli import (  # noqa: E402
     dashboard,  # noqa: F401
     export,  # noqa: F401
     latency,  # noqa: F401
+    layers,  # noqa: F401
     search,  # noqa: F401
     store,  # noqa: F401
     studies,  # noqa: F401

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -36,6 +37,14 @@ def latency(
     layers: Annotated[
         bool, typer.Option("--layers", help="List where the time goes, step by step.")
     ] = False,
+    table: Annotated[
+        str | None,
+        typer.Option(help="Add up layers of this table, by name or file, instead of timing."),
+    ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(help="Time the layers too, and keep them in this layer table (a file)."),
+    ] = None,
     store: StoreUrl = DEFAULT_STORE,
     json: Json = False,
 ) -> None:
@@ -43,6 +52,7 @@ def latency(
     from dataclasses import replace
 
     from bitfront.cli.target import resolve
+    from bitfront.evaluators.latency import layers_of
     from bitfront.spaces.errors import InvalidValue
 
     if device not in DEVICES:
@@ -53,11 +63,19 @@ def latency(
         channels = architecture.input[0]
         architecture = replace(architecture, input=(channels, input_size, input_size))
     # what cannot be built is refused before anything heavy is loaded
-    architecture.lower()
+    graph = architecture.lower()
+    if table is not None:
+        if twin or save is not None:
+            raise InvalidValue("--table adds up what was timed elsewhere: no --twin, no --save.")
+        _sum(resolved.name, table, layers_of(graph), layers=layers, json=json)
+        return
     data = measure(
         architecture, batch=batch, threads=threads, repeats=repeats, twin=twin, layers=layers
     )
     data = {"name": resolved.name, "device": device, **data}
+    if save is not None:
+        kept = keep_layers(architecture, save, batch=batch, threads=threads, repeats=repeats)
+        data["table"] = {"file": str(save), "layers": kept}
     if json:
         write_json(data)
     else:
@@ -130,6 +148,52 @@ def measure(
     return data
 
 
+def keep_layers(
+    architecture: Architecture, path: Path, *, batch: int, threads: int, repeats: int
+) -> int:
+    """Time the layers of a network that a table's file lacks, and add them to it.
+
+    Returns:
+        Layers of the table afterwards.
+
+    Raises:
+        InvalidValue: If the file is no table, or one of another setting.
+    """
+    from bitfront.evaluators.latency import LayerTable, layers_of, read_table
+    from bitfront.evaluators.latency import write_table as write_file
+    from bitfront.evaluators.latency.measure import setting_here, time_layers
+    from bitfront.spaces.errors import InvalidValue
+
+    setting = setting_here(threads=threads, batch=batch)
+    table = read_table(path) if path.exists() else LayerTable(setting)
+    if table.setting != setting:
+        raise InvalidValue(
+            f"{path} holds layers of {table.setting.place} ({table.setting.versions}), but these "
+            f"are of {setting.place} ({setting.versions}): give another file."
+        )
+    missing = table.missing(layers_of(architecture.lower()))
+    if missing:
+        table.add(time_layers(architecture, setting, set(missing), repeats=repeats))
+        write_file(table, path)
+    return len(table)
+
+
+def _sum(name: str, named: str, used: tuple[str, ...], *, layers: bool, json: bool) -> None:
+    """Print a network's latency by a table."""
+    from bitfront.cli.layers import facts, print_sum
+    from bitfront.evaluators.latency import find_table
+    from bitfront.spaces.value import encode
+
+    table = find_table(named)
+    if not json:
+        print_sum(name, table, used, each=layers)
+        return
+    data = {"name": name, "latency": encode(table.latency(used)), "table": facts(table)}
+    if layers:
+        data["layers"] = [{"layer": x, **table[x].times._asdict()} for x in used]
+    write_json(data)
+
+
 def _twin_call(architecture: Architecture, batch: int, threads: int) -> Callable[[], object]:
     from bitfront.export.errors import MissingExtra
     from bitfront.spaces.network import build
@@ -157,6 +221,9 @@ def _print(data: dict[str, Any]) -> None:
         out.print(f"The packed network is {data['ratio']:.2f} times as fast as its 32-bit twin.")
     if "layers" in data:
         _print_layers(data["layers"])
+    if "table" in data:
+        kept = data["table"]
+        out.print(f"{kept['file']} holds {kept['layers']} layers.", markup=False)
     used = ", ".join(f"{name} {number}" for name, number in data["versions"].items())
     out.print(
         f"Measured by {data['clock']} on {data['cpu']}; {used}. The weights are untrained: their "

@@ -80,6 +80,14 @@ def millijoules(value: float) -> str:
     return f"{value / 1e-9:.3g} pJ"
 
 
+def milliseconds(value: float) -> str:
+    """A time for people, with the unit that fits."""
+    for size, unit in ((1e3, "s"), (1.0, "ms")):
+        if abs(value) >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value / 1e-3:.3g} µs"
+
+
 def percent(value: float | None) -> str:
     """A fraction as percent."""
     return "-" if value is None else f"{100 * value:.2f} %"

@@ -48,7 +48,11 @@ def search(
         str | None, typer.Option(help="What to optimise, with commas: accuracy,energy.")
     ] = None,
     hardware: Annotated[
-        str | None, typer.Option(help="Profile for the energy: boolnet65 or horowitz45.")
+        str | None, typer.Option(help="Profile for the energy; `bitfront cost --help` lists them.")
+    ] = None,
+    latency: Annotated[
+        str | None,
+        typer.Option(help="Layer times: cpu (timed here), or a layer table by name or file."),
     ] = None,
     constraint: Annotated[
         list[str] | None, typer.Option(help='Bound, such as "size_mib<=0.1"; may be repeated.')
@@ -86,6 +90,7 @@ def search(
         "space": space,
         "objectives": objectives,
         "hardware": hardware,
+        "latency": latency,
         "constraints": constraint or None,
         "sampler": sampler,
         "trials": trials,

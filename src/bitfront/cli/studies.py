@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bitfront.cli.app import DEFAULT_STORE, Json, StoreUrl, app
-from bitfront.cli.output import millijoules, out, percent, scaled, write_json, write_table
+from bitfront.cli.output import (
+    millijoules,
+    milliseconds,
+    out,
+    percent,
+    scaled,
+    write_json,
+    write_table,
+)
 
 if TYPE_CHECKING:
+    from bitfront.evaluators.latency import Agreement
     from bitfront.evaluators.measurement import Measurement
     from bitfront.search.front import Front
     from bitfront.search.record import Retraining, StudyRecord, TrialPoint, TrialRecord
@@ -184,12 +193,17 @@ def find_study(store: Store, name: str | None) -> StudyRecord:
 
 def print_front(study: StudyRecord, best: Front, retrained: tuple[Retraining, ...]) -> None:
     """Print a front as a table."""
+    from bitfront.evaluators.latency import agreement
     from bitfront.search import knee
+    from bitfront.search.layers import latency_pairs, measured_latency
 
     chosen = knee(best)
     names = columns_of(study)
     tested = {r.trial for r in retrained}
+    found = agreement(latency_pairs(best.members))
     header = ["trial", *[title for title, _ in names]]
+    if found is not None:
+        header.append("end to end")
     if tested:
         header += ["seeds", "validation, retrained", "test"]
     rows = []
@@ -197,6 +211,8 @@ def print_front(study: StudyRecord, best: Front, retrained: tuple[Retraining, ..
         mark = " (knee)" if chosen is not None and point.number == chosen.number else ""
         row: list[object] = [f"{point.number}{mark}"]
         row += [shown(point.measurement(name)) for _, name in names]
+        if found is not None:
+            row.append(shown(measured_latency(point)))
         if tested:
             mine = [r for r in retrained if r.trial == point.number]
             row += [
@@ -207,6 +223,8 @@ def print_front(study: StudyRecord, best: Front, retrained: tuple[Retraining, ..
         rows.append(row)
     write_table(f"Pareto front of {study.name}", header, rows)
     out.print(f"Hypervolume {best.hypervolume:.4f} against {reference_text(study)}.", markup=False)
+    if found is not None:
+        out.print(_agreement_text(found), markup=False)
 
 
 def columns_of(study: StudyRecord) -> list[tuple[str, str]]:
@@ -214,6 +232,7 @@ def columns_of(study: StudyRecord) -> list[tuple[str, str]]:
     titles = {
         "accuracy": "accuracy",
         "energy": "energy",
+        "latency": "latency",
         "ops": "OPs",
         "size_mib": "size",
         "params": "parameters",
@@ -222,6 +241,15 @@ def columns_of(study: StudyRecord) -> list[tuple[str, str]]:
     names = [o.name for o in study.objectives]
     names += [name for name in ("ops", "size_mib") if name not in names]
     return [(titles.get(name, name), name) for name in names]
+
+
+def _agreement_text(found: Agreement) -> str:
+    text = (
+        f"Latencies are sums of layer times; {found.networks} of the front timed end to end: mean "
+        f"error {100 * found.mean_error:.1f} %, largest {100 * found.worst_error:.1f} %"
+    )
+    tau = found.kendall_tau
+    return text + ("." if tau is None else f", rank correlation {tau:.2f} (Kendall's tau).")
 
 
 def reference_text(study: StudyRecord) -> str:
@@ -238,6 +266,8 @@ def shown(measurement: Measurement | None) -> str:
         return percent(measurement.value)
     if measurement.unit == "mJ":
         return millijoules(measurement.value)
+    if measurement.unit == "ms":
+        return milliseconds(measurement.value)
     if measurement.unit == "MiB":
         value = measurement.value
         return f"{value:.3g} MiB" if value >= 1 else f"{value * 1024:.3g} KiB"
@@ -306,9 +336,12 @@ def front_json(
     study: StudyRecord, best: Front, retrained: tuple[Retraining, ...]
 ) -> dict[str, Any]:
     """A front as plain data."""
+    from bitfront.evaluators.latency import agreement
     from bitfront.search import knee
+    from bitfront.search.layers import latency_pairs
 
     chosen = knee(best)
+    found = agreement(latency_pairs(best.members))
     members = []
     for point in best.members:
         row = point_json(point)
@@ -329,6 +362,7 @@ def front_json(
         "hypervolume": best.hypervolume,
         "knee": None if chosen is None else chosen.number,
         "members": members,
+        "latency_agreement": None if found is None else found._asdict(),
     }
 
 
