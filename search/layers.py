@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 from bitfront.evaluators.latency import LayerTable, find_table, layers_of
@@ -23,9 +23,15 @@ LATENCY: Final = "latency"
 
 
 class LayerSource(Protocol):
-    """What gives the layers of a candidate their times."""
+    """What gives the layers of a candidate their times.
+
+    Attributes:
+        table: Of the layers that have one.
+        trainings: Processes of this machine that are known to train.
+    """
 
     table: LayerTable
+    trainings: set[int]
 
     def ensure(self, architecture: Architecture) -> None:
         """Make sure that the table has all layers of an architecture, where that is possible."""
@@ -45,6 +51,7 @@ class RecordedLayers:
 
     def __init__(self, table: LayerTable) -> None:
         self.table = table
+        self.trainings: set[int] = set()
 
     def ensure(self, architecture: Architecture) -> None:
         """Nothing: it has what it has."""
@@ -61,15 +68,17 @@ class MeasuredLayers:
 
     Args:
         store: Where the times are kept.
-        trainings: Processes of this machine that are known to train.
+
+    Attributes:
+        timed: Layers that were timed so far.
     """
 
-    def __init__(self, store: Store, trainings: Callable[[], Collection[int]] = tuple) -> None:
+    def __init__(self, store: Store) -> None:
         # a search of other objectives shall not load torch
         from bitfront.evaluators.latency.measure import setting_here
 
         self._store = store
-        self._trainings = trainings
+        self.trainings: set[int] = set()
         self.table = store.layer_table(setting_here())
         self.timed = 0
 
@@ -80,7 +89,7 @@ class MeasuredLayers:
         missing = self.table.missing(layers_of(architecture.lower()))
         if not missing:
             return
-        with held(self._trainings()):
+        with held(self.trainings):
             times = time_layers(architecture, self.table.setting, set(missing))
         self._store.add_layer_times(self.table.setting, times)
         self.table.add(times)
@@ -90,7 +99,7 @@ class MeasuredLayers:
         """Its latency end to end."""
         from bitfront.evaluators.latency.measure import time_network
 
-        with held(self._trainings()):
+        with held(self.trainings):
             return time_network(architecture, self.table.setting)
 
 

@@ -27,6 +27,7 @@ from bitfront.search.record import (
 from bitfront.search.runs import RunFolder
 from bitfront.search.stopping import Stop, StopReason
 from bitfront.search.store import Store
+from bitfront.search.store.leases import host_id
 from bitfront.search.worker import Job
 
 _log = logging.getLogger(__name__)
@@ -76,6 +77,8 @@ class SearchRun:
         self._stop = stop
         self._watch = watch
         self._engine = Engine(store, study, config, data.task, layers)
+        self._layers = layers
+        self._pids: dict[int, int] = {}
         self._live: dict[int, _Live] = {}
         self._pace = Pace()
         self._began = time.monotonic()
@@ -147,6 +150,9 @@ class SearchRun:
     def started(self, job: Job, report: Mapping[str, Any]) -> None:
         """A worker began: from now on its energy is the trial's."""
         self._ledger.begin(trial_account(int(job.key)), report)
+        if report["host"] == host_id():
+            self._pids[int(job.key)] = int(report["pid"])
+            self._tell_layers()
 
     def progressed(self, job: Job, points: list[CurvePoint], checkpoint: str | None) -> None:
         """Write epochs and the path of a newer checkpoint."""
@@ -255,7 +261,13 @@ class SearchRun:
             number, state, measurements=measurements or [], error=error, energy=energy
         )
         self._live.pop(number, None)
+        self._pids.pop(number, None)
+        self._tell_layers()
         return trial
+
+    def _tell_layers(self) -> None:
+        if self._layers is not None:
+            self._layers.trainings = set(self._pids.values())
 
     def _collect(self) -> None:
         """Remove the checkpoints of all that is neither under way nor on the front."""
