@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from bitfront.evaluators.files import replace_file
+from bitfront.evaluators.hardware.profile import profile_names
 from bitfront.evaluators.latency.timing import Latency
 from bitfront.evaluators.measurement import Measurement
 from bitfront.spaces.errors import InvalidValue
@@ -282,6 +283,12 @@ def find_table(name: str) -> LayerTable:
         file = _shipped().joinpath(name + SUFFIX)
         return _parsed(file.read_bytes(), name)
     path = Path(name).expanduser()
+    if name in profile_names():
+        known = ", ".join(table_names())
+        raise InvalidValue(
+            f"No layer times were recorded for the hardware {name!r} yet: name a file "
+            f"(NAME{SUFFIX}){' or one of ' if known else ''}{known}."
+        )
     if path.suffix != ".json" and not path.exists():
         known = ", ".join(table_names()) or "none"
         raise InvalidValue(

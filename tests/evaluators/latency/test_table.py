@@ -111,6 +111,8 @@ def test_what_is_no_table(path, content):
 def test_a_table_that_is_not_there(tmp_path):
     with pytest.raises(InvalidValue, match="cannot be read: No such file"):
         find_table(str(tmp_path / "a.json"))
+    with pytest.raises(InvalidValue, match="No layer times were recorded for the hardware 'rpi4'"):
+        find_table("rpi4")
     with pytest.raises(InvalidValue, match="must be a file .* but is 'nowhere'"):
         find_table("nowhere")
 
