@@ -41,6 +41,7 @@ from bitfront.kernels.layout import (
     Coding,
     PackedCodes,
     require_clear_padding,
+    require_tensor,
     require_words,
 )
 from bitfront.kernels.op_shapes import group_share, integers, window_of
@@ -66,7 +67,8 @@ def pack(x: Tensor) -> tuple[Tensor, Tensor]:
         TypeError: As `kernels.pack`.
         ValueError: As `kernels.pack`.
     """
-    packed = cpu.pack(x) if x.device.type == "cpu" else packing.pack(x)
+    on_cpu = require_tensor("x", x).device.type == "cpu"
+    packed = cpu.pack(x) if on_cpu else packing.pack(x)
     return packed.words.contiguous(), packed.popcount.contiguous()
 
 
@@ -124,6 +126,8 @@ def xnor_conv2d(
         TypeError: As `kernels.xnor_conv2d`.
         ValueError: As `kernels.xnor_conv2d`.
     """
+    require_tensor("x", x)
+    require_tensor("weight", weight)
     window = (stride, padding, dilation, groups, fill)
     return _convolve(x[None], weight[None], weight, channels, (BINARY, BINARY), *window)
 
@@ -208,7 +212,7 @@ def _convolve(
 
 
 def _format(name: str, words: Tensor, axes: int, coding: Coding) -> CodeFormat:
-    if words.dim() != axes:
+    if require_tensor(name, words).dim() != axes:
         raise ValueError(
             f"`{name}` must have {axes} axes, planes first and words last, but got shape "
             f"{tuple(words.shape)}."

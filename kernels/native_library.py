@@ -23,6 +23,9 @@ PANEL: Final = 32
 XOR: Final = 0
 AND: Final = 1
 
+FLOAT_KERNEL_ROWS: Final = 32
+"""Rows that a kernel of floats has at most."""
+
 STORE: Final = 0
 ADD: Final = 1
 AFFINE: Final = 2
@@ -105,6 +108,51 @@ class InterleaveJob(ctypes.Structure):
     ]
 
 
+class FloatJob(ctypes.Structure):
+    """``bf_float_job`` of native/float_conv.h."""
+
+    _fields_ = [
+        ("x", c_void_p),
+        ("weight", c_void_p),
+        ("bias", c_void_p),
+        ("out", c_void_p),
+        ("scratch", c_void_p),
+        ("batch", c_int64),
+        ("height", c_int64),
+        ("width", c_int64),
+        ("channels", c_int64),
+        ("rows", c_int64),
+        ("cols", c_int64),
+        ("first", c_int64),
+        ("last", c_int64),
+        ("x_image", c_int64),
+        ("x_row", c_int64),
+        ("x_col", c_int64),
+        ("out_image", c_int64),
+        ("out_row", c_int64),
+        ("out_col", c_int64),
+        ("kernel_rows", c_int32),
+        ("kernel_cols", c_int32),
+        ("row_stride", c_int32),
+        ("col_stride", c_int32),
+        ("row_padding", c_int32),
+        ("col_padding", c_int32),
+        ("row_dilation", c_int32),
+        ("col_dilation", c_int32),
+        ("groups", c_int32),
+        ("group_channels", c_int32),
+        ("group_outputs", c_int32),
+        ("panel", c_int32),
+        ("own_channels", c_int32),
+        ("points", c_int32),
+        ("rectifies", c_int32),
+    ]
+
+
+class StaleLibrary(Exception):
+    """A library of another build: its jobs have another shape."""
+
+
 class NativeLibrary:
     """The library's functions.
 
@@ -113,11 +161,13 @@ class NativeLibrary:
 
     Raises:
         OSError: If it cannot be loaded.
+        StaleLibrary: If it was built from other sources than this module's.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         library = ctypes.CDLL(str(path))
+        self._check(library)
         self._product = library.bf_product
         self._product.argtypes = [POINTER(Job), c_int]
         self._product.restype = c_int
@@ -130,12 +180,29 @@ class NativeLibrary:
         self._interleave = library.bf_interleave
         self._interleave.argtypes = [POINTER(InterleaveJob), c_int]
         self._interleave.restype = None
+        self._float_scratch = library.bf_float_scratch
+        self._float_scratch.argtypes = [POINTER(FloatJob)]
+        self._float_scratch.restype = c_int64
+        self._float_conv = library.bf_float_conv
+        self._float_conv.argtypes = [POINTER(FloatJob), c_int]
+        self._float_conv.restype = c_int
         self._peak = library.bf_peak
         self._peak.argtypes = [c_int, c_int64]
         self._peak.restype = c_int64
         self.variants = tuple(
             name for number, name in enumerate(VARIANTS) if library.bf_has_variant(number)
         )
+
+    @staticmethod
+    def _check(library: ctypes.CDLL) -> None:
+        try:
+            count = library.bf_job_bytes
+        except AttributeError:
+            raise StaleLibrary from None
+        count.restype = c_int64
+        jobs = (Job, PackJob, InterleaveJob, FloatJob)
+        if count() != sum(ctypes.sizeof(job) for job in jobs):
+            raise StaleLibrary
 
     def product(self, job: Job, variant: str) -> None:
         """Run a job; the memory that it points to must stay alive.
@@ -161,6 +228,22 @@ class NativeLibrary:
         """Deal out bits; the memory that the job points to must stay alive."""
         self._interleave(ctypes.byref(job), VARIANTS.index(variant))
 
+    def float_scratch(self, job: FloatJob) -> int:
+        """Floats of scratch memory that a job needs."""
+        return int(self._float_scratch(ctypes.byref(job)))
+
+    def float_conv(self, job: FloatJob, variant: str) -> None:
+        """Run a convolution of floats; the memory that the job points to must stay alive.
+
+        Raises:
+            ValueError: If the variant cannot run on this CPU, or the job is malformed.
+        """
+        if self._float_conv(ctypes.byref(job), VARIANTS.index(variant)):
+            raise ValueError(
+                f"`variant` must be one of {', '.join(self.variants)} on this CPU, and the job "
+                f"sound, but got {variant!r}."
+            )
+
     def peak(self, variant: str, rounds: int) -> int:
         """Run XOR, popcount and add on registers alone.
 
@@ -182,11 +265,18 @@ def load() -> NativeLibrary | None:
     for suffix in EXTENSION_SUFFIXES:
         path = Path(__file__).with_name(f"_native{suffix}")
         if path.exists():
-            return NativeLibrary(path)
+            try:
+                return NativeLibrary(path)
+            except StaleLibrary:
+                reason = "The compiled CPU kernels of bitfront were built by another version of it"
+                remedy = "Reinstall"
+                break
+    else:
+        reason = "bitfront was installed without its compiled CPU kernels"
+        remedy = "Install a C compiler and reinstall"
     warnings.warn(
-        "bitfront was installed without its compiled CPU kernels, so low-bit layers run on the "
-        "exact reference, which is hundreds of times slower. Install a C compiler and reinstall "
-        "bitfront to have them.",
+        f"{reason}, so low-bit layers run on the exact reference, which is hundreds of times "
+        f"slower. {remedy} bitfront to have them.",
         RuntimeWarning,
         stacklevel=2,
     )

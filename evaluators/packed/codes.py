@@ -1,10 +1,7 @@
 """Maps and weights as whole numbers: exactly those that the network's quantizers stand for.
 
-Weights are divided by their factor and rounded. Maps of few bits are packed by comparisons, whose
-thresholds are found with the network's own forms; maps of more bits take the forms' own arithmetic,
-so their codes are equal bit for bit too.
-
-Shape suffixes: B batch, H height, W width, C channels, P words of a row, N filters.
+Weights are divided by their factor and rounded. Maps take the arithmetic of the network's own
+forms, so that their codes are equal bit for bit.
 """
 
 from __future__ import annotations
@@ -15,13 +12,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from bitfront.evaluators.packed.fold import code_thresholds
-from bitfront.evaluators.packed.routes import Grid, weight_format
-from bitfront.kernels.cpu import Thresholds
-from bitfront.kernels.cpu.packer import pack_into
-from bitfront.kernels.layout import CodeFormat
-from bitfront.kernels.native_library import NativeLibrary
-from bitfront.kernels.packing import pack_bits, unpack_bits
+from bitfront.evaluators.packed.routes import weight_format
+from bitfront.kernels.layout import CodeFormat, PackedBits, PackedCodes
+from bitfront.kernels.packing import pack, pack_codes
 from bitfront.spaces.errors import InvalidValue
 from bitfront.spaces.graph import Node
 from bitfront.spaces.network import Network
@@ -29,6 +22,7 @@ from bitfront.spaces.quantizers import (
     DoReFa,
     DoReFaWeight,
     HalfWave,
+    LqNetWeight,
     Lsq,
     LsqWeight,
     Pact,
@@ -92,89 +86,40 @@ def weight_codes(network: Network, node: Node) -> tuple[Tensor, Tensor]:
     return codes.to(torch.int64), factors
 
 
-class Planes:
-    """Packs floats into the bit planes of their codes.
-
-    A code of k bits is found by its ``2^k - 1`` thresholds: each comparison is packed on its own,
-    and a plane is the XOR of those where its bit changes.
-
-    Args:
-        network: Holds the parameters.
-        chain: A quantizer to codes, and what is monotone before it.
-        grid: Of the quantizer.
-        library: The compiled kernels.
-        variant: Of the kernels.
-    """
-
-    def __init__(
-        self,
-        network: Network,
-        chain: Sequence[Node],
-        grid: Grid,
-        library: NativeLibrary,
-        variant: str | None,
-    ) -> None:
-        nodes = network.graph.nodes
-        self._channels = nodes[chain[0].inputs[0]].type.torch_shape[0]
-        form: Any = network.get_submodule(chain[-1].name)
-        factor = step_of(form.given(), form.quantizer_parameters())
-        values = range(grid.low, grid.high + 1, grid.format.step)
-        between = (torch.tensor(values[:-1]) + grid.format.step / 2) * factor
-        self._thresholds = code_thresholds(network, chain, self._channels, between)
-        codes = [grid.format.encode(value) for value in values]
-        changed = [before ^ after for before, after in zip(codes, codes[1:], strict=False)]
-        self._count = grid.format.bits
-        self._changes = [[q for q in range(self._count) if bits >> q & 1] for bits in changed]
-        # planes whose bit is 1 below the first threshold
-        self._inverted = [q for q in range(self._count) if codes[0] >> q & 1]
-        self._ones = _ones(self._channels)
-        self._library, self._variant = library, variant
-
-    def repeat(self, pixels: int) -> None:
-        """Pack flattened maps from now on: each channel is so many values behind each other."""
-        self._channels *= pixels
-        self._ones = _ones(self._channels)
-        self._thresholds = tuple(repeated(t, pixels) for t in self._thresholds)
-
-    def __call__(self, x_BHWC: Tensor) -> Tensor:
-        """int32 words [Q, B, H, W, P].
-
-        Raises:
-            ValueError: If a value is NaN.
-        """
-        shape = (*x_BHWC.shape[:-1], len(self._ones))
-        words = torch.empty(self._count, *shape, dtype=torch.int32)
-        spare = torch.empty(shape, dtype=torch.int32)
-        begun: set[int] = set()
-        for thresholds, planes in zip(self._thresholds, self._changes, strict=True):
-            # a comparison that starts a plane is packed into it
-            start = next((q for q in planes if q not in begun), None)
-            packed = spare if start is None else words[start]
-            pack_into(self._library, x_BHWC, packed, self._variant, thresholds)
-            for q in planes:
-                if q in begun:
-                    words[q].bitwise_xor_(packed)
-                elif q != start:
-                    words[q].copy_(packed)
-            begun.update(planes)
-        for q in self._inverted:
-            words[q].bitwise_xor_(self._ones)
-        return words
+def weight_planes(network: Network, node: Node) -> list[tuple[Tensor, Tensor]]:
+    """A layer's weights as sums of planes: -1 and +1, and each filter's factor, float64 [N]."""
+    op: Any = node.op
+    if not isinstance(op.weight, LqNetWeight):
+        codes, factors = weight_codes(network, node)
+        return [(codes.float(), factors)]
+    form: Any = network.get_submodule(node.name)
+    owner: Any = network.get_submodule(network.graph.nodes[node.latent].name)
+    (basis,) = form.quantizer_parameters()
+    latent = owner.weight.detach()
+    levels, numbers = op.weight.ascending(basis.detach())
+    places = op.weight.numbers(op.weight.groups(latent), levels)
+    codes = numbers.gather(1, places).reshape(latent.shape)
+    return [
+        ((codes >> plane & 1).float() * 2 - 1, basis[:, plane].detach().double())
+        for plane in range(op.weight.bits)
+    ]
 
 
-def _ones(channels: int) -> Tensor:
-    """int32 words [P] of a row of +1."""
-    return pack_bits(torch.ones(channels, dtype=torch.bool))
+def bit_planes(codes: Tensor, format: CodeFormat) -> list[tuple[PackedBits | PackedCodes, int]]:
+    """Whole numbers as packed planes of -1 and +1 (symmetric) or of 0 and 1, and their worths."""
+    bits = [format.encode(codes) >> plane & 1 for plane in range(format.bits)]
+    planes = zip(bits, plane_worths(format), strict=True)
+    if format.coding == "symmetric":
+        return [(pack(plane.float() - 0.5), worth) for plane, worth in planes]
+    one = CodeFormat(bits=1, coding="unsigned")
+    return [(pack_codes(plane, one), worth) for plane, worth in planes]
 
 
-def repeated(thresholds: Thresholds, pixels: int) -> Thresholds:
-    """Those of a flattened map, each channel's values behind each other."""
-    channels = len(thresholds.values)
-    flips = unpack_bits(thresholds.flip_words, channels).bool()
-    return Thresholds(
-        values=thresholds.values.repeat_interleave(pixels),
-        flip_words=pack_bits(flips.repeat_interleave(pixels)),
-    )
+def plane_worths(format: CodeFormat) -> tuple[int, ...]:
+    """What a plane's -1 and +1 (symmetric) or its 1 (else) add to a whole number."""
+    if format.coding == "symmetric":
+        return tuple(1 << plane for plane in range(format.bits))
+    return format.plane_values
 
 
 class Bytes:
@@ -227,13 +172,25 @@ def _numbers(form: Any) -> Callable[[Tensor], Tensor]:
         low, high, step = -quantizer.low, quantizer.high, params[0].detach().clamp_min(MIN_STEP)
         return lambda x: x.div(step).clamp_(low, high).round_()
     if isinstance(quantizer, Pact):
-        limit, part = quantizer.scale(params[0].detach())
+        limit, share = quantizer.scale(params[0].detach())
 
         def pact(x: Tensor) -> Tensor:
             above = x.clamp_min(0)
-            return torch.minimum(above, limit, out=above).div_(part).round_()
+            return torch.minimum(above, limit, out=above).div_(share).round_()
 
         return pact
+    if isinstance(quantizer, HalfWave):
+        part, top = quantizer.step, quantizer.top
+
+        def half_wave(x: Tensor) -> Tensor:
+            number = x.div(part).sub_(0.5).ceil_().clamp_(1, top)
+            # comparisons that give floats are many times faster than masks
+            return number.mul_(torch.gt(x, 0.0, out=torch.empty_like(x)))
+
+        return half_wave
+    if isinstance(quantizer, Symmetric):
+        end, top = quantizer.limit, 2 ** (quantizer.bits - 1) - 1
+        return lambda x: x.div(end).clamp_(-1.0, 1.0).mul_(top).round_()
     # of others the levels themselves, which a division brings near whole numbers
     factor = step_of(quantizer, params)
 

@@ -50,6 +50,8 @@ class Compiler:
         self._nodes = network.graph.nodes
         self._memory = memory
         self._batch = memory.batch
+        self._variant = variant
+        self._threads = threads
         self._products = Products(network, library, memory, threads=threads, variant=variant)
 
     def run_of(self, group: Group) -> Run:
@@ -61,7 +63,7 @@ class Compiler:
             return self._memory.of_floats(group, self._products.pack(group))
         if group.output in self._memory.bits:
             members = [self._nodes[i] for i in group.nodes]
-            return wordwise(members, [self._nodes[i] for i in group.reads])
+            return wordwise(members, [self._nodes[i] for i in group.reads], self._variant)
         if group.output in self._memory.placed and is_view(node):
             return self._memory.of_floats(group, self._view(node, self._memory.room(group.output)))
         if group.kind == "conv":
@@ -117,6 +119,8 @@ class Compiler:
             groups=groups,
             rectifies=rectifies,
             shape=(self._batch, channels, rows + grown, columns + grown),
+            variant=self._variant,
+            threads=self._threads,
         )
         return (lambda x: compute(pad(x))) if padded else compute
 

@@ -98,13 +98,11 @@ def code_thresholds(
         network: Holds the parameters.
         chain: A quantizer to one map, and what is monotone before it.
         channels: Of the map that the chain reads.
-        between: float32 [bounds], between the levels.
+        between: float64 [bounds], between the levels.
     """
     shape = (len(between), channels)
     with torch.no_grad():
-        values, flips = crossings(
-            lambda x: _values(network, chain, x) > between[:, None].double(), shape
-        )
+        values, flips = crossings(lambda x: _values(network, chain, x) > between[:, None], shape)
     words = pack_bits(flips)
     return tuple(Thresholds(values=values[j], flip_words=words[j]) for j in range(len(between)))
 

@@ -17,7 +17,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from bitfront.evaluators.packed.routes import SIGNS, feeds_only, input_grid, routes
+from bitfront.evaluators.packed.routes import (
+    SIGNS,
+    feeds_only,
+    has_basis,
+    has_fixed_thresholds,
+    input_grid,
+    routes,
+)
 from bitfront.kernels.layout import WORD_BITS
 from bitfront.spaces.graph import Domain, Node
 from bitfront.spaces.ops import Conv2d, Interleave, Quantize, Slice
@@ -27,7 +34,7 @@ AFFINE: Final = frozenset({"batch_norm", "scale", "shift", "filter_scale"})
 """Kinds of ops that are ``y = factor x + offset`` per channel at inference."""
 
 _MONOTONE: Final = frozenset({"batch_norm", "scale", "shift", "relu"})
-_BITWISE: Final = frozenset({"binary", "bitserial"})
+_BITWISE: Final = frozenset({"binary", "bitserial", "bases"})
 _LOGIC: Final = frozenset({"xnor", "or"})
 _WORDWISE: Final = _LOGIC | {"concat", "slice", "interleave"}
 
@@ -36,8 +43,8 @@ class Group(NamedTuple):
     """Nodes that run as one step.
 
     Attributes:
-        kind: "binary", "bitserial", "int8" (see `routes`), "conv", "affine", "pack", or the op's
-            kind of a single node.
+        kind: "binary", "bitserial", "int8", "bases" (see `routes`), "conv", "affine", "pack", or
+            the op's kind of a single node.
         nodes: Their indices, ascending.
         main: The layer, or the first node.
         reads: Nodes outside whose values it reads.
@@ -99,7 +106,12 @@ def _is_emitter(nodes: Sequence[Node], node: Node) -> bool:
     op = node.op
     if not isinstance(op, Quantize) or node.type.slices > 1:
         return False
-    return nodes[node.inputs[0]].type.slices == 1 and input_grid(op.quantizer) is not None
+    known = has_basis(op.quantizer) or input_grid(op.quantizer) is not None
+    return known and nodes[node.inputs[0]].type.slices == 1
+
+
+def _is_fixed(node: Node) -> bool:
+    return isinstance(node.op, Quantize) and has_fixed_thresholds(node.op.quantizer)
 
 
 def grouped(nodes: Sequence[Node], bits: Collection[int]) -> list[Group]:
@@ -123,7 +135,8 @@ def grouped(nodes: Sequence[Node], bits: Collection[int]) -> list[Group]:
     compared = packs | {
         i
         for i in inner
-        if all(
+        if _is_fixed(nodes[i])
+        and all(
             layers[j] in _BITWISE for r in readers[i] for j in (readers[r] if r in flat else [r])
         )
     }

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from bitfront.kernels.cpu.float_conv import is_faster, prepare_float_conv
+from bitfront.kernels.geometry import Conv2dGeometry
 from bitfront.spaces.ops import MaxPool
 
 Run = Callable[..., Tensor]
-
-_FEW: Final = 8
-"""Groups of fewer input channels are slower than half as many groups with zeros between."""
 
 
 def convolution(
@@ -27,11 +26,14 @@ def convolution(
     groups: int,
     rectifies: bool,
     shape: tuple[int, ...],
+    variant: str | None = None,
+    threads: int = 1,
 ) -> Run:
     """A convolution of zero-padded maps, with a ReLU behind it where asked for.
 
-    oneDNN computes ungrouped ones, and depthwise ones, from weights in its own order; the others
-    stay with torch, whose grouped convolutions are faster.
+    The compiled kernels compute those that they are faster at; oneDNN other ungrouped ones, and
+    depthwise ones, from weights in its own order; the rest stays with torch, whose grouped
+    convolutions are faster.
 
     Args:
         weight: [N, C / G, h, w].
@@ -42,12 +44,37 @@ def convolution(
         groups: G.
         rectifies: Whether a ReLU follows.
         shape: Of the maps, with the batch.
+        variant: Instruction set of the kernels; None takes the fastest.
+        threads: Threads that share the kernels' rows.
     """
-    if 1 < weight.shape[1] < _FEW:
-        weight, groups = joined(weight, groups)
+    batch, channels, rows, columns = shape
+    outputs, group_channels, *kernel = weight.shape
+    conv = Conv2dGeometry.of(
+        image=(batch, rows, columns, channels),
+        weight=(outputs, kernel[0], kernel[1], group_channels),
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+    )
+    if is_faster(conv, variant):
+        compiled = prepare_float_conv(
+            weight,
+            bias,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            rectifies=rectifies,
+            image=(batch, channels, rows, columns),
+            variant=variant,
+            threads=threads,
+        )
+        if compiled is not None:
+            return compiled
+    is_depthwise = groups > 1 and group_channels == 1
     weight = weight.contiguous(memory_format=torch.channels_last)
-    alone = groups == 1 or weight.shape[1] == 1
-    if alone and _has_onednn():
+    if (groups == 1 or is_depthwise) and _has_onednn():
         sides, steps, apart = [padding] * 2, [stride] * 2, [dilation] * 2
         lay: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
         laid = lay(weight.to_mkldnn(), sides, steps, apart, groups, list(shape))
@@ -60,22 +87,6 @@ def convolution(
         return y.relu_() if rectifies else y
 
     return run
-
-
-def joined(weight: Tensor, groups: int) -> tuple[Tensor, int]:
-    """The same convolution in fewer groups: zeros for the channels that a filter did not see.
-
-    Args:
-        weight: [N, C / G, h, w].
-        groups: G.
-    """
-    while weight.shape[1] < _FEW and groups % 2 == 0:
-        own = weight.reshape(groups // 2, 2, -1, *weight.shape[1:])
-        pair = weight.new_zeros(*own.shape[:3], 2, *own.shape[3:])
-        for side in (0, 1):
-            pair[:, side, :, side] = own[:, side]
-        weight, groups = pair.flatten(3, 4).flatten(0, 2), groups // 2
-    return weight, groups
 
 
 def _has_onednn() -> bool:

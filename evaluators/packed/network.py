@@ -27,8 +27,8 @@ class StepTime(NamedTuple):
 
     Attributes:
         name: Of the node that the step is built around.
-        kind: "binary" (a binary convolution with all that is folded into it), "conv" (a 32-bit
-            one), "affine", "pack", or the op of a single node.
+        kind: "binary", "bitserial" or "int8" (a layer of signs or codes with all that is folded
+            into it), "conv" (a 32-bit convolution), "affine", "pack", or the op of a single node.
         ms: Median, in milliseconds.
     """
 
@@ -47,10 +47,11 @@ class PackedNetwork:
     """A network's inference on the bitwise kernels of this CPU.
 
     Weights are packed, thresholds found and norms folded once, here: a network that is changed
-    afterwards has to be packed again. Binary convolutions read and write channels-last maps, all
-    else runs as torch forms, concatenations mostly without copies. Binary layers are exact: for
-    the same floats they see the same signs as the network, and give the same integers. Folded
-    norms round differently, by about 1e-7 of a value. One object serves one thread at a time.
+    afterwards has to be packed again. Layers of signs and codes read and write channels-last maps,
+    all else runs as torch forms, concatenations mostly without copies. These layers are exact: for
+    the same floats they see the same signs and codes as the network, and give the integers that
+    its sums stand for. Folded norms round differently, by about 1e-7 of a value. One object serves
+    one thread at a time.
 
     Without the compiled kernels the network itself runs, after one warning.
 
@@ -111,7 +112,7 @@ class PackedNetwork:
 
         Raises:
             InvalidValue: If the images have another shape or dtype.
-            ValueError: If a value before a sign is NaN, which has no sign.
+            ValueError: If a value before a sign or code is NaN, which has none.
         """
         x = self._checked(images)
         with torch.no_grad(), _threads(self._threads):

@@ -7,21 +7,28 @@ What a layer reads is a map of floats (B, C, H, W), a row of them (B, K), or a m
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from bitfront.evaluators.packed.codes import Bytes, Planes, repeated, step_of, weight_codes
-from bitfront.evaluators.packed.fold import folded, thresholds
+from bitfront.evaluators.packed.codes import (
+    Bytes,
+    bit_planes,
+    plane_worths,
+    weight_codes,
+    weight_planes,
+)
+from bitfront.evaluators.packed.fold import thresholds
 from bitfront.evaluators.packed.grouping import Group
 from bitfront.evaluators.packed.layers import Run
 from bitfront.evaluators.packed.memory import Memory
+from bitfront.evaluators.packed.packed_layer import Layer, layer_of
+from bitfront.evaluators.packed.parts import EXACT, Pair, Parts
+from bitfront.evaluators.packed.planes import Planes, repeated
 from bitfront.evaluators.packed.routes import Grid, read_grid, source_of, weight_format
 from bitfront.evaluators.packed.words import edges_repeated, floats
-from bitfront.kernels.cpu import Affine, Thresholds, pack, prepare_product, prepare_weight
+from bitfront.kernels.cpu import Thresholds, pack, prepare_product, prepare_weight
 from bitfront.kernels.cpu.int8 import prepare_int8
 from bitfront.kernels.cpu.packer import pack_into
 from bitfront.kernels.geometry import Conv2dGeometry, Fill
@@ -31,33 +38,10 @@ from bitfront.kernels.packing import pack_codes
 from bitfront.spaces.errors import InvalidValue
 from bitfront.spaces.graph import Node
 from bitfront.spaces.network import Network
-from bitfront.spaces.ops import Linear, Quantize
+from bitfront.spaces.ops import Linear
 
 # what a layer reads and where to write or add, to its finished sums [B, Y, X, N]
 _Multiply = Callable[[Tensor, Tensor | None], Tensor]
-
-
-class _Layer(NamedTuple):
-    """A layer and what is folded into its step.
-
-    Attributes:
-        node: The convolution or linear layer.
-        source: The node that its step reads it from.
-        before: The quantizer and what is monotone before it; no flattening.
-        pixels: Values of a channel that a flattening behind the quantizer puts into the row; 0
-            without one.
-        finish: Factors and offsets, ReLU, and whether the shortcut is added where it lies.
-        adds: Whether a shortcut is added last.
-        shortcut: Its node.
-    """
-
-    node: Node
-    source: int
-    before: tuple[Node, ...]
-    pixels: int
-    finish: Affine
-    adds: bool
-    shortcut: int
 
 
 class Products:
@@ -91,20 +75,20 @@ class Products:
 
     def run_of(self, group: Group) -> Run:
         """Codes, product, factors, shortcut: in one step."""
-        layer = self._layer(group)
+        layer = layer_of(self._network, self._memory, group)
         memory, nodes = self._memory, self._nodes
         merges = layer.finish.merges
         # signs of signs are rare: they are packed from floats
         is_words = layer.source in memory.bits and not layer.before and group.kind != "int8"
         unpacks_source = layer.source in memory.bits and not is_words
-        if is_words:
-            multiply = self._of_words(layer)
-        elif group.kind == "int8":
+        if group.kind == "int8":
             multiply = self._of_bytes(layer)
-        elif self._formats(layer.node)[0].format == BINARY:
-            multiply = self._of_signs(layer)
+        elif group.kind == "bases":
+            multiply = self._of_bases(layer)
+        elif group.kind == "bitserial":
+            multiply = self._of_planes(layer, self._words_of(layer))
         else:
-            multiply = self._of_planes(layer)
+            multiply = self._of_words(layer) if is_words else self._of_signs(layer)
         place = memory.at(group.output)
         out = None if place is None else place.permute(0, 2, 3, 1)
         at, other = group.reads.index(layer.source), group.reads.index(layer.shortcut)
@@ -123,51 +107,6 @@ class Products:
             return result
 
         return run
-
-    def _layer(self, group: Group) -> _Layer:
-        network, nodes, memory = self._network, self._nodes, self._memory
-        node = nodes[group.main]
-        op: Any = node.op
-        filters = node.type.torch_shape[0]
-        before = [nodes[i] for i in group.nodes if i < group.main]
-        after = [nodes[i] for i in group.nodes if i > group.main]
-        adds = bool(after) and after[-1].op.kind == "add"
-        if adds:
-            after.pop()
-        kinds = [node.op.kind for node in after]
-        rectifies = "relu" in kinds
-        split = kinds.index("relu") if rectifies else len(after)
-        source = before[0].inputs[0] if before else node.inputs[0]
-        # a map that is added to its own layer is read once
-        shortcut = next((i for i in group.reads if i != source), source)
-        pixels = 0
-        if before and before[-1].op.kind == "flatten":
-            pixels = prod(nodes[before.pop().inputs[0]].type.shape[1:])
-        factor, offset = folded(network, after[:split], filters)
-        form: Any = network.get_submodule(node.name)
-        if form.bias is not None:
-            offset = offset + factor * form.bias.detach().double()
-        if group.kind != "binary":
-            factor = factor * self._steps(node)
-        finish = Affine(
-            scale=factor.float(),
-            shift=offset.float(),
-            merges=adds and memory.overwriting.corrects(shortcut, group),
-            rectifies=rectifies,
-        )
-        if after[split + 1 :]:
-            factor, offset = folded(network, after[split + 1 :], filters)
-            finish = replace(finish, scale_after=factor.float(), shift_after=offset.float())
-        return _Layer(node, source, tuple(before), pixels, finish, adds, shortcut)
-
-    def _steps(self, node: Node) -> Tensor:
-        """What 1 of a filter's sums is worth, float64 [N]."""
-        _, factors = weight_codes(self._network, node)
-        quantizer: Any = source_of(self._nodes, node).op
-        if not isinstance(quantizer, Quantize):
-            return factors
-        form: Any = self._network.get_submodule(source_of(self._nodes, node).name)
-        return factors * step_of(quantizer.quantizer, form.quantizer_parameters()).double()
 
     def _formats(self, node: Node) -> tuple[Grid, CodeFormat]:
         """Of the whole numbers that a layer reads, and of those that are its weights."""
@@ -198,7 +137,7 @@ class Products:
             groups=groups,
         )
 
-    def _product(self, layer: _Layer, *, wide: bool = False) -> Any:
+    def _product(self, layer: Layer, *, wide: bool = False) -> Any:
         """The product of bits of a layer; ``wide``: of maps that are padded already."""
         node = layer.node
         weight = by_pixel(weight_codes(self._network, node)[0])
@@ -215,7 +154,7 @@ class Products:
             threads=self._threads,
         )
 
-    def _of_words(self, layer: _Layer) -> _Multiply:
+    def _of_words(self, layer: Layer) -> _Multiply:
         """Of a map that is kept as words."""
         op: Any = layer.node.op
         if not (op.replicate and op.padding):
@@ -227,7 +166,7 @@ class Products:
         widened = edges_repeated(shape, op.padding)
         return lambda x, into: product(widened(x)[None], into)
 
-    def _of_signs(self, layer: _Layer) -> _Multiply:
+    def _of_signs(self, layer: Layer) -> _Multiply:
         """Of floats whose signs are packed straight into the border."""
         product = self._product(layer)
         signs = self._thresholds(layer.before)[0] if layer.before else None
@@ -236,17 +175,77 @@ class Products:
         rows = None if signs is None else repeated(signs, layer.pixels)
         return lambda x, into: product.of_floats(by_pixel(x.flatten(1)), rows, into)
 
-    def _of_planes(self, layer: _Layer) -> _Multiply:
-        """Of floats whose codes are packed plane by plane."""
-        product = self._product(layer)
-        grid, _ = self._formats(layer.node)
-        planes = Planes(self._network, layer.before, grid, self._library, self._variant)
-        if not layer.pixels:
-            return lambda x, into: product(planes(by_pixel(x)), into)
-        planes.repeat(layer.pixels)
-        return lambda x, into: product(planes(by_pixel(x.flatten(1))), into)
+    def _of_planes(self, layer: Layer, words_of: Callable[[Tensor], Tensor]) -> _Multiply:
+        """Of codes that are bit planes, each pair of planes on its own."""
+        grid, format = self._formats(layer.node)
+        most = max(-grid.low, grid.high) * max(-format.low, format.high)
+        one = grid.format.bits == format.bits == 1
+        if one or layer.node.facts.fan_in * most > EXACT:
+            product = self._product(layer)
+            return lambda x, into: product(words_of(x), into)
+        codes, _ = weight_codes(self._network, layer.node)
+        weights = bit_planes(by_pixel(codes), format)
+        filters = len(codes)
+        pairs = [
+            Pair(plane, weight, torch.full((filters,), x_worth * w_worth, dtype=torch.float64))
+            for weight, w_worth in weights
+            for plane, x_worth in enumerate(plane_worths(grid.format))
+        ]
+        signs = grid.format.coding == "symmetric"
+        parts = self._parts(layer, pairs, signs=signs, exact=True)
+        return lambda x, into: parts(words_of(x), into)
 
-    def _of_bytes(self, layer: _Layer) -> _Multiply:
+    def _parts(self, layer: Layer, pairs: Sequence[Pair], *, signs: bool, exact: bool) -> Parts:
+        conv = self._geometry(layer.node)
+        return Parts(
+            conv,
+            pairs,
+            layer.finish,
+            signs=signs,
+            exact=exact,
+            fill=_fill(layer.node.op) if any(conv.padding) else 0,
+            variant=self._variant,
+            threads=self._threads,
+        )
+
+    def _words_of(self, layer: Layer) -> Callable[[Tensor], Tensor]:
+        """What gives the bit planes of what a layer reads."""
+        if layer.source in self._memory.bits and not layer.before:
+            return lambda x: x[None]
+        if layer.before:
+            return self._planes(layer)
+        library, variant = self._library, self._variant
+
+        def of_signs(x: Tensor) -> Tensor:
+            x_BHWC = by_pixel(x)
+            shape = (1, *x_BHWC.shape[:-1], word_count(x_BHWC.shape[-1]))
+            words = torch.empty(shape, dtype=torch.int32)
+            pack_into(library, x_BHWC, words[0], variant)
+            return words
+
+        return of_signs
+
+    def _planes(self, layer: Layer) -> Callable[[Tensor], Tensor]:
+        """What packs a map's codes, flattened or not."""
+        planes = Planes(self._network, layer.before, self._library, self._variant)
+        if not layer.pixels:
+            return lambda x: planes(by_pixel(x))
+        planes.repeat(layer.pixels)
+        return lambda x: planes(by_pixel(x.flatten(1)))
+
+    def _of_bases(self, layer: Layer) -> _Multiply:
+        """Of floats whose codes are packed, each pair of planes with a factor of its own."""
+        form: Any = self._network.get_submodule(source_of(self._nodes, layer.node).name)
+        (basis,) = form.quantizer_parameters()
+        pairs = [
+            Pair(plane, pack(by_pixel(weight)), factors * worth)
+            for weight, factors in weight_planes(self._network, layer.node)
+            for plane, worth in enumerate(basis.detach().double().flatten())
+        ]
+        parts, planes = self._parts(layer, pairs, signs=False, exact=False), self._planes(layer)
+        return lambda x, into: parts(planes(x), into)
+
+    def _of_bytes(self, layer: Layer) -> _Multiply:
         """Of floats whose codes are written as bytes."""
         node = layer.node
         format = self._formats(node)[0].format

@@ -6,10 +6,11 @@ route          layers
 ``binary``     signs with signs, no bias
 ``bitserial``  few bits: one product of bits for each pair of planes
 ``int8``       more bits: codes as bytes
+``bases``      few bits of learned worth: each product of bits has its own factor
 =============  ==================================================================================
 
-A layer has one if both its inputs and its weights are whole numbers times one factor (of weights:
-one for each filter). The bounds are measured: with AVX-512 the products of bits of a layer take
+The inputs and the weights of the first three are whole numbers times one factor (of weights: one
+for each filter). The bounds are measured: with AVX-512 the products of bits of a layer take
 longer than its product of bytes from ``w_bits * a_bits = 6`` on, and codes of a_bits are packed by
 ``2^a_bits - 1`` comparisons, which beyond three bits take longer than rounding to bytes.
 
@@ -29,6 +30,9 @@ from bitfront.spaces.quantizers import (
     DoReFa,
     DoReFaWeight,
     HalfWave,
+    Heaviside,
+    LqNet,
+    LqNetWeight,
     Lsq,
     LsqWeight,
     Pact,
@@ -38,7 +42,7 @@ from bitfront.spaces.quantizers import (
     Ternary,
 )
 
-ROUTES: Final = frozenset({"binary", "bitserial", "int8"})
+ROUTES: Final = frozenset({"binary", "bitserial", "int8", "bases"})
 """Kinds of groups around a layer that runs on integers."""
 
 SIGNS: Final = frozenset(
@@ -68,17 +72,20 @@ def input_grid(quantizer: Quantizer) -> Grid | None:
     """The whole numbers that a quantizer of maps emits, up to a factor; None if it has others."""
     if quantizer.kind in SIGNS:
         return _whole(BINARY)
-    if isinstance(quantizer, DoReFa | Pact | HalfWave):
+    if isinstance(quantizer, DoReFa | Pact | HalfWave | Heaviside):
         return _whole(CodeFormat(bits=quantizer.bits, coding="unsigned"))
     if isinstance(quantizer, Lsq):
         signed = CodeFormat(bits=quantizer.bits, coding="signed")
         return _whole(signed if quantizer.signed else replace(signed, coding="unsigned"))
-    if isinstance(quantizer, Symmetric) or (
-        isinstance(quantizer, Ternary) and not quantizer.relative
-    ):
+    if isinstance(quantizer, Symmetric | Ternary):
         high = 2 ** (quantizer.bits - 1) - 1
         return Grid(CodeFormat(bits=quantizer.bits, coding="signed"), -high, high)
     return None
+
+
+def has_fixed_thresholds(quantizer: Quantizer) -> bool:
+    """Whether a quantizer of maps compares all images with the same thresholds."""
+    return not (isinstance(quantizer, Ternary) and quantizer.relative)
 
 
 def weight_format(quantizer: Quantizer) -> CodeFormat | None:
@@ -92,6 +99,18 @@ def weight_format(quantizer: Quantizer) -> CodeFormat | None:
     if isinstance(quantizer, LsqWeight | Ternary):
         return CodeFormat(bits=quantizer.bits, coding="signed")
     return None
+
+
+def has_basis(quantizer: Quantizer) -> bool:
+    """Whether the levels of maps are sums of a basis of any values."""
+    return isinstance(quantizer, LqNet)
+
+
+def weight_planes(quantizer: Quantizer) -> int:
+    """How many planes of -1 and +1, each times a factor for each filter, weights are; or 0."""
+    if isinstance(quantizer, LqNetWeight):
+        return quantizer.bits
+    return int(weight_format(quantizer) == BINARY)
 
 
 def source_of(nodes: Sequence[Node], layer: Node) -> Node:
@@ -164,6 +183,11 @@ def _route(nodes: Sequence[Node], node: Node) -> str | None:
     op = node.op
     if not isinstance(op, Conv2d | Linear):
         return None
+    source = source_of(nodes, node).op
+    if isinstance(source, Quantize) and has_basis(source.quantizer):
+        bits, planes = source.quantizer.bits, weight_planes(op.weight)
+        plain = isinstance(op, Linear) or op.replicate or op.padding_value == 0.0
+        return "bases" if plain and planes and _are_few(bits, planes) else None
     x, weight = read_grid(nodes, node), weight_format(op.weight)
     if x is None or weight is None:
         return None
@@ -177,9 +201,11 @@ def _route(nodes: Sequence[Node], node: Node) -> str | None:
     largest = (x.format.high - x.format.low) * max(-weight.low, weight.high)
     if node.facts.fan_in * largest > MAX_ELEMENTS:
         return None
-    products = x.format.bits * weight.bits
-    few = products <= _MAX_PRODUCTS and x.format.bits <= _MAX_COMPARED_BITS
-    return "bitserial" if few else "int8"
+    return "bitserial" if _are_few(x.format.bits, weight.bits) else "int8"
+
+
+def _are_few(x_bits: int, w_bits: int) -> bool:
+    return x_bits * w_bits <= _MAX_PRODUCTS and x_bits <= _MAX_COMPARED_BITS
 
 
 def _whole(format: CodeFormat) -> Grid:

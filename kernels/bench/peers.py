@@ -1,7 +1,8 @@
 """The peers: torch and ONNX Runtime at 32-bit float, bfloat16 and 8-bit integers.
 
-Every peer is given its weights before the clock starts, and the layout of its activations that it
-likes best is one of the rows. What is not installed, or refused by a build, is named absent.
+Every peer is given its weights before the clock starts, and memory for its result where it takes
+any; the layout of its activations that it likes best is one of the rows. What is not installed, or
+refused by a build, is named absent.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ def _torch_mm(dtype: torch.dtype) -> Callable[[GemmCase, int], Callable[[], obje
     def build(case: GemmCase, threads: int) -> Callable[[], object]:
         a = torch.randn(case.rows, case.depth).to(dtype)
         b = torch.randn(case.depth, case.outputs).to(dtype)
-        return lambda: torch.mm(a, b)
+        out = torch.mm(a, b)
+        return lambda: torch.mm(a, b, out=out)
 
     return build
 
@@ -85,22 +87,37 @@ def _torch_mm(dtype: torch.dtype) -> Callable[[GemmCase, int], Callable[[], obje
 def _torch_int_mm(case: GemmCase, threads: int) -> Callable[[], object]:
     a = torch.randint(-127, 128, (case.rows, case.depth), dtype=torch.int8)
     b = torch.randint(-127, 128, (case.depth, case.outputs), dtype=torch.int8)
-    return lambda: torch._int_mm(a, b)
+    out = torch._int_mm(a, b)
+    return lambda: torch._int_mm(a, b, out=out)
 
 
-def _onnx_session(
-    node: Any, source: Any, values: Sequence[Any], output: int, rank: int, threads: int
-) -> Any:
+def _onnx_call(
+    node: Any, x: Any, kind: int, values: dict[str, Any], result: tuple[Any, Any], threads: int
+) -> Callable[[], object]:
+    """A call of one node of input x, with its weights and the array of its result bound.
+
+    Args:
+        node: The operator, from its input to "y".
+        x: Its input, an array.
+        kind: ONNX's number of the input's type.
+        values: Its other inputs, arrays by name.
+        result: An array of the result's shape and dtype, and ONNX's number of that.
+        threads: Threads of the operator.
+    """
+    import numpy as np
     import onnx
     import onnxruntime
-    from onnx import helper
+    from onnx import helper, numpy_helper
+
+    y, y_kind = result
+    source = helper.make_tensor_value_info(node.input[0], kind, list(x.shape))
 
     graph = helper.make_graph(
         [node],
         "case",
         [source],
-        [helper.make_tensor_value_info("y", output, [None] * rank)],
-        values,
+        [helper.make_tensor_value_info("y", y_kind, list(y.shape))],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
     model.ir_version = 9
@@ -109,95 +126,77 @@ def _onnx_session(
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(
+    session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
+    binding = session.io_binding()
+    binding.bind_cpu_input(node.input[0], x)
+    binding.bind_output("y", "cpu", 0, y.dtype, list(y.shape), y.ctypes.data)
+
+    def call() -> object:
+        # the binding holds addresses, not the arrays
+        session.run_with_iobinding(binding)
+        return x, y
+
+    return call
 
 
 def _onnx_conv(case: ConvCase, threads: int) -> Callable[[], object]:
-    from onnx import TensorProto, helper, numpy_helper
+    import numpy as np
+    from onnx import TensorProto, helper
 
     x, weight = _map(case)
-    session = _onnx_session(
-        helper.make_node("Conv", ["x", "w"], ["y"], pads=[1] * 4, kernel_shape=[3, 3]),
-        helper.make_tensor_value_info("x", TensorProto.FLOAT, list(x.shape)),
-        [numpy_helper.from_array(weight.numpy(), "w")],
-        TensorProto.FLOAT,
-        4,
-        threads,
-    )
-    feed = {"x": x.numpy()}
-    return lambda: session.run(None, feed)
+    node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1] * 4, kernel_shape=[3, 3])
+    y = np.empty(x.shape, np.float32)
+    kind = TensorProto.FLOAT
+    return _onnx_call(node, x.numpy(), kind, {"w": weight.numpy()}, (y, kind), threads)
 
 
 def _onnx_int8_conv(case: ConvCase, threads: int) -> Callable[[], object]:
     import numpy as np
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import TensorProto, helper
 
     random = np.random.default_rng(0)
     shape = (case.batch, case.channels, case.size, case.size)
     x = random.integers(0, 256, shape, dtype=np.uint8)
     weight = random.integers(-127, 128, (case.channels, case.channels, 3, 3), dtype=np.int8)
     values = {
-        "w": weight,
         "xs": np.float32(0.02),
         "xz": np.uint8(128),
+        "w": weight,
         "ws": np.float32(0.02),
         "wz": np.int8(0),
         "ys": np.float32(0.5),
         "yz": np.uint8(128),
     }
-    session = _onnx_session(
-        helper.make_node(
-            "QLinearConv",
-            ["x", "xs", "xz", "w", "ws", "wz", "ys", "yz"],
-            ["y"],
-            pads=[1] * 4,
-            kernel_shape=[3, 3],
-        ),
-        helper.make_tensor_value_info("x", TensorProto.UINT8, list(shape)),
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()],
-        TensorProto.UINT8,
-        4,
-        threads,
-    )
-    return lambda: session.run(None, {"x": x})
+    node = helper.make_node("QLinearConv", ["x", *values], ["y"], pads=[1] * 4, kernel_shape=[3, 3])
+    kind = TensorProto.UINT8
+    return _onnx_call(node, x, kind, values, (np.empty(shape, np.uint8), kind), threads)
 
 
 def _onnx_gemm(case: GemmCase, threads: int) -> Callable[[], object]:
     import numpy as np
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import TensorProto, helper
 
     random = np.random.default_rng(0)
     a = random.standard_normal((case.rows, case.depth), dtype=np.float32)
     b = random.standard_normal((case.depth, case.outputs), dtype=np.float32)
-    session = _onnx_session(
-        helper.make_node("MatMul", ["a", "b"], ["y"]),
-        helper.make_tensor_value_info("a", TensorProto.FLOAT, list(a.shape)),
-        [numpy_helper.from_array(b, "b")],
-        TensorProto.FLOAT,
-        2,
-        threads,
-    )
-    return lambda: session.run(None, {"a": a})
+    node = helper.make_node("MatMul", ["a", "b"], ["y"])
+    y = np.empty((case.rows, case.outputs), np.float32)
+    return _onnx_call(node, a, TensorProto.FLOAT, {"b": b}, (y, TensorProto.FLOAT), threads)
 
 
 def _onnx_int8_gemm(case: GemmCase, threads: int) -> Callable[[], object]:
     import numpy as np
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import TensorProto, helper
 
     random = np.random.default_rng(0)
     a = random.integers(0, 256, (case.rows, case.depth), dtype=np.uint8)
     b = random.integers(-127, 128, (case.depth, case.outputs), dtype=np.int8)
-    session = _onnx_session(
-        helper.make_node("MatMulInteger", ["a", "b", "az"], ["y"]),
-        helper.make_tensor_value_info("a", TensorProto.UINT8, list(a.shape)),
-        [numpy_helper.from_array(b, "b"), numpy_helper.from_array(np.asarray(np.uint8(128)), "az")],
-        TensorProto.INT32,
-        2,
-        threads,
-    )
-    return lambda: session.run(None, {"a": a})
+    node = helper.make_node("MatMulInteger", ["a", "b", "az"], ["y"])
+    y = np.empty((case.rows, case.outputs), np.int32)
+    values = {"b": b, "az": np.uint8(128)}
+    return _onnx_call(node, a, TensorProto.UINT8, values, (y, TensorProto.INT32), threads)
 
 
 _CONV = (

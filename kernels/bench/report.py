@@ -2,42 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from html import escape
 from typing import Any, Final
 
+PACKING: Final = "bitfront with packing"
+CHAIN: Final = "bitfront packed chain"
+KERNEL: Final = "bitfront kernel"
+OURS: Final = {PACKING: "1-bit, packing included", CHAIN: "1-bit, packed in and out"}
 COLOURS: Final = {"1-bit": "#0b7a75", "int8": "#7b2d26", "bf16": "#d7a319", "fp32": "#19535f"}
-WIDTH: Final = 960
-ROW: Final = 15
-LEFT: Final = 330
-RIGHT: Final = 90
+
+LEFT: Final = 250
+AXIS: Final = 340
+GAP: Final = 110
+TOP: Final = 104
+BAR: Final = 15
 
 
 def table_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Per case: best peers, ours, ratios and the share of the popcount limit, as texts."""
+    """Per case of one of the runs: best peers, ours, ratios and shares of the popcount limit."""
     rows = []
     for case in result["cases"]:
-        times = {(c["precision"], c["name"]): c["ms"] for c in case["contenders"]}
-
-        def best(precision: str, times: dict[tuple[str, str], Any] = times) -> float | None:
-            found = [ms for (p, _), ms in times.items() if p == precision and ms is not None]
-            return min(found, default=None)
-
-        packed, chain = "bitfront with packing", "bitfront packed chain"
-        ratios = case["ratios"]
-        share = case["share_of_limit"]
+        times = {c["name"]: c["ms"] for c in case["contenders"] if c["precision"] == "1-bit"}
+        ratios, shares = case["ratios"], case["shares_of_limit"]
+        peers = [best(case, precision) for precision in ("fp32", "bf16", "int8")]
         rows.append(
             (
                 case["name"],
-                *(_text(best(p), ".3f") for p in ("fp32", "bf16", "int8")),
-                _text(times.get(("1-bit", packed)), ".4f"),
-                _text(times.get(("1-bit", chain)), ".4f"),
-                _text(ratios.get(f"fp32 / {packed}"), ".1f"),
-                _text(ratios.get(f"int8 / {packed}"), ".1f"),
-                _text(ratios.get(f"fp32 / {chain}"), ".1f"),
-                "-" if share is None else f"{share:.0%}",
+                *(_text(None if peer is None else peer["ms"], ".3f") for peer in peers),
+                _text(times.get(PACKING), ".4f"),
+                _text(times.get(CHAIN), ".4f"),
+                _text(ratios.get(f"fp32 / {PACKING}"), ".1f"),
+                _text(ratios.get(f"int8 / {PACKING}"), ".1f"),
+                _text(ratios.get(f"fp32 / {CHAIN}"), ".1f"),
+                _text(shares.get(KERNEL), ".0%"),
+                _text(shares.get(CHAIN), ".0%"),
             )
         )
     return rows
+
+
+def best(case: dict[str, Any], precision: str) -> dict[str, Any] | None:
+    """The fastest contender of a precision, None if all are absent."""
+    found = [c for c in case["contenders"] if c["precision"] == precision and c["ms"] is not None]
+    return min(found, key=lambda row: row["ms"], default=None)
 
 
 def _text(value: float | None, form: str) -> str:
@@ -45,39 +53,83 @@ def _text(value: float | None, form: str) -> str:
 
 
 def draw(result: dict[str, Any]) -> str:
-    """An SVG: throughput of every contender, with the popcount limit drawn in."""
-    limit = result["limit_macs_per_s"]
-    bars: list[str] = []
-    y = 70
-    scale = (WIDTH - LEFT - RIGHT) / limit
-    for case in result["cases"]:
-        bars.append(f'<text x="10" y="{y + 11}" font-weight="bold">{escape(case["name"])}</text>')
-        for row in case["contenders"]:
-            if row["ms"] is None:
-                continue
-            length = row["macs_per_s"] * scale
-            label = f"{row['precision']} {row['name']}"
-            bars.append(
-                f'<text x="{LEFT - 6}" y="{y + 11}" text-anchor="end">{escape(label)}</text>'
-                f'<rect x="{LEFT}" y="{y + 2}" width="{length:.1f}" height="{ROW - 4}" '
-                f'fill="{COLOURS[row["precision"]]}"/>'
-                f'<text x="{LEFT + length + 4:.1f}" y="{y + 11}">'
-                f"{row['macs_per_s'] / 1e12:.3f}</text>"
-            )
-            y += ROW
-        y += 8
-    line = LEFT + limit * scale
-    title = (
-        f"Throughput on {result['cpu']}, {result['variant']}, {result['threads']} thread(s), "
-        f"{result['date']}"
-    )
+    """An SVG: throughput of the best peers and of ours, a column for each number of threads.
+
+    Bars are drawn as shares of the popcount limit of their column, a dashed line.
+    """
+    runs = result["runs"]
+    cases = [case["name"] for case in runs[0]["cases"]]
+    group = 5 * BAR + 12
+    width = LEFT + len(runs) * (AXIS + GAP)
+    height = TOP + len(cases) * group + 20
+    parts = [
+        f'<text x="16" y="28" font-size="17" font-weight="bold">Binary products on '
+        f"{escape(result['cpu'])}</text>",
+        f'<text x="16" y="48">{escape(result["variant"])}, {escape(result["date"])}, torch '
+        f"{escape(result['versions']['torch'])}, ONNX Runtime "
+        f"{escape(result['versions']['onnxruntime'])}. Tera multiply-accumulates per second, and "
+        "the ratio to the best fp32.</text>",
+    ]
+    for n, name in enumerate(cases):
+        y = TOP + n * group
+        parts.append(f'<text x="16" y="{y + 11}" font-weight="bold">{escape(name)}</text>')
+    for column, run in enumerate(runs):
+        parts.extend(_column(run, LEFT + column * (AXIS + GAP), group, height, column == 0))
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y + 20}" '
-        f'font-family="sans-serif" font-size="11">'
-        f'<rect width="100%" height="100%" fill="white"/>'
-        f'<text x="10" y="22" font-size="15">{escape(title)}</text>'
-        f'<text x="10" y="42">Tera multiply-accumulates per second; dashed: the popcount limit '
-        f"measured in the same run, {limit / 1e12:.2f}</text>"
-        f'<line x1="{line}" y1="55" x2="{line}" y2="{y}" stroke="black" stroke-dasharray="4 3"/>'
-        f"{''.join(bars)}</svg>\n"
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">'
+        f'<rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>\n'
+    )
+
+
+def _column(
+    run: dict[str, Any], left: int, group: int, height: int, is_labelled: bool
+) -> Iterator[str]:
+    """One number of threads: its limit and the bars of all cases."""
+    limit = run["limit_macs_per_s"]
+    line = left + AXIS
+    threads = f"{run['threads']} thread{'s' * (run['threads'] > 1)}"
+    yield f'<text x="{left}" y="{TOP - 28}" font-weight="bold">{threads}, {run["clock"]}</text>'
+    yield (
+        f'<text x="{line}" y="{TOP - 12}" text-anchor="middle">popcount limit '
+        f"{limit / 1e12:.2f}</text>"
+        f'<line x1="{line}" y1="{TOP - 8}" x2="{line}" y2="{height - 20}" stroke="#444" '
+        'stroke-dasharray="4 3"/>'
+        f'<line x1="{left}" y1="{TOP - 8}" x2="{left}" y2="{height - 20}" stroke="#bbb"/>'
+    )
+    for n, case in enumerate(run["cases"]):
+        for i, (label, row) in enumerate(_bars(case)):
+            y = TOP + n * group + i * BAR
+            if is_labelled:
+                yield f'<text x="{left - 8}" y="{y + 11}" text-anchor="end">{label}</text>'
+            if row is None:
+                yield f'<text x="{left + 5}" y="{y + 11}" fill="#777">absent</text>'
+                continue
+            yield _bar(row, case, left, y, limit)
+
+
+def _bars(case: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    for precision in ("fp32", "bf16", "int8"):
+        yield precision, best(case, precision)
+    rows = {row["name"]: row for row in case["contenders"] if row["ms"] is not None}
+    for name, label in OURS.items():
+        yield label, rows.get(name)
+
+
+def _bar(row: dict[str, Any], case: dict[str, Any], left: int, y: int, limit: float) -> str:
+    length = row["macs_per_s"] / limit * AXIS
+    text = f"{row['macs_per_s'] / 1e12:.3f}"
+    ratio = case["ratios"].get(f"fp32 / {row['name']}")
+    if row["precision"] != "1-bit":
+        text += f" {escape(row['name'])}"
+    elif ratio is not None:
+        text += f", {ratio:.1f}x"
+    # a long bar has its text inside
+    x, style = left + length + 5, 'fill="black"'
+    if length > AXIS / 2:
+        x, style = left + length - 5, 'fill="white" text-anchor="end"'
+    return (
+        f'<rect x="{left}" y="{y + 1}" width="{length:.1f}" height="{BAR - 3}" '
+        f'fill="{COLOURS[row["precision"]]}"/>'
+        f'<text x="{x:.1f}" y="{y + 11}" font-size="11" {style}>{text}</text>'
     )

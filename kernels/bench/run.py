@@ -27,7 +27,7 @@ LIMIT_ROUNDS: Final = 200_000
 def run(
     *,
     cases: Sequence[ConvCase | GemmCase] = CASES,
-    threads: int = 1,
+    threads: Sequence[int] = (1,),
     rounds: int = 15,
     variant: str | None = None,
     progress: Callable[[str], None] = lambda name: None,
@@ -39,13 +39,14 @@ def run(
 
     Args:
         cases: What to compute.
-        threads: Threads of every contender.
+        threads: Threads of every contender; each number is measured on its own.
         rounds: Rounds of at least 10 ms for each contender.
         variant: Instruction set of our kernels; None takes the fastest.
-        progress: Told the name of each case before it starts.
+        progress: Told each case before it starts.
 
     Returns:
-        Plain data: the machine, the limit, and per case the medians and ratios.
+        Plain data: the machine, and for each number of threads the limit and per case the medians
+        and ratios.
 
     Raises:
         ValueError: If the variant cannot run here, or the library was not compiled.
@@ -62,16 +63,12 @@ def run(
         raise ValueError(
             f"variant must be one of {', '.join(library.variants)} on this CPU, but is {chosen!r}."
         )
-    clock = thread_time if threads == 1 else perf_counter
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    runs = []
     try:
-        limit = _limit(chosen, threads)
-        rows = []
-        for case in cases:
-            progress(case.name)
-            contenders = [*ours(case, chosen, threads), *peers(case, threads)]
-            rows.append(_case(case, contenders, rounds, clock, limit))
+        for count in threads:
+            torch.set_num_threads(count)
+            runs.append(_run(cases, count, rounds, chosen, progress))
     finally:
         torch.set_num_threads(before)
     return {
@@ -81,16 +78,45 @@ def run(
         "cpu": _cpu_name(),
         "variant": chosen,
         "variants": list(cpu.variants()),
+        "rounds": rounds,
+        "versions": _versions(),
+        "runs": runs,
+    }
+
+
+def _run(
+    cases: Sequence[ConvCase | GemmCase],
+    threads: int,
+    rounds: int,
+    variant: str,
+    progress: Callable[[str], None],
+) -> dict[str, Any]:
+    """All cases with so many threads."""
+    clock = thread_time if threads == 1 else perf_counter
+    limit = 0.0
+    rows = []
+    for case in cases:
+        progress(f"{case.name}, {threads} thread(s)")
+        # load takes from the limit, too: it is the most that was seen in the whole run
+        limit = max(limit, _limit(variant, threads))
+        contenders = [*ours(case, variant, threads), *peers(case, threads)]
+        rows.append(_case(case, contenders, rounds, clock))
+    for row in rows:
+        row["shares_of_limit"] = {
+            contender["name"]: contender["macs_per_s"] / limit
+            for contender in row["contenders"]
+            if contender["precision"] == "1-bit" and contender["ms"] is not None
+        }
+    return {
         "threads": threads,
         "clock": "CPU time of the thread" if threads == 1 else "wall clock",
-        "rounds": rounds,
         "limit_macs_per_s": limit,
-        "versions": _versions(),
         "cases": rows,
     }
 
 
 def _limit(variant: str, threads: int) -> float:
+    """Products of bits per second of XOR, popcount and add on registers, on so many cores."""
     library = load()
     best = 0.0
     for _ in range(9):
@@ -105,7 +131,6 @@ def _case(
     contenders: list[Contender],
     rounds: int,
     clock: Callable[[], float],
-    limit: float,
 ) -> dict[str, Any]:
     calls = {n: c.call for n, c in enumerate(contenders) if c.call is not None}
     repeats = {n: _repeats(call, clock) for n, call in calls.items()}
@@ -132,7 +157,7 @@ def _case(
         else:
             row |= {"ms": None, "absent": contender.absent}
         rows.append(row)
-    return {"name": case.name, "macs": case.macs, "contenders": rows, **_ratios(rows, limit)}
+    return {"name": case.name, "macs": case.macs, "contenders": rows, "ratios": _ratios(rows)}
 
 
 def _repeats(call: Callable[[], object], clock: Callable[[], float]) -> int:
@@ -143,23 +168,20 @@ def _repeats(call: Callable[[], object], clock: Callable[[], float]) -> int:
     return max(1, int(ROUND_SECONDS / once))
 
 
-def _ratios(rows: list[dict[str, Any]], limit: float) -> dict[str, Any]:
-    """Best peer of each precision over each of our rows, and the share of the limit."""
+def _ratios(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Time of the best peer of each precision over that of each of our rows."""
 
     def best(precision: str) -> float | None:
         times = [r["ms"] for r in rows if r["precision"] == precision and r["ms"] is not None]
         return min(times, default=None)
 
-    mine = {r["name"]: r for r in rows if r["precision"] == "1-bit" and r["ms"] is not None}
-    ratios = {
-        f"{precision} / {name}": peer / row["ms"]
+    mine = {r["name"]: r["ms"] for r in rows if r["precision"] == "1-bit" and r["ms"] is not None}
+    return {
+        f"{precision} / {name}": peer / ms
         for precision in ("fp32", "bf16", "int8")
         if (peer := best(precision)) is not None
-        for name, row in mine.items()
+        for name, ms in mine.items()
     }
-    kernel = mine.get("bitfront packed chain") or mine.get("bitfront kernel")
-    share = kernel["macs_per_s"] / limit if kernel else None
-    return {"ratios": ratios, "share_of_limit": share}
 
 
 def _cpu_name() -> str:

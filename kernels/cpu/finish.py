@@ -8,6 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from bitfront.kernels.cpu.checks import require_dense
 from bitfront.kernels.cpu.weight import by_panel
 from bitfront.kernels.geometry import Conv2dGeometry
 from bitfront.kernels.packing import pack_bits
@@ -68,14 +69,18 @@ Finish = Affine | Threshold
 
 
 def check_finish(finish: Finish | None, conv: Conv2dGeometry) -> None:
-    """Raise ``ValueError`` unless a finish has a value of the right dtype for each output."""
+    """Check that a finish has a value of the right dtype for each output, on the CPU.
+
+    Raises:
+        TypeError: If it is no finish, or a constant is no tensor.
+        ValueError: If a constant has another dtype, shape or device, or misses its pair.
+    """
+    if not (finish is None or isinstance(finish, (Affine, Threshold))):
+        raise TypeError(
+            f"`finish` must be None, an Affine or a Threshold, but got {type(finish).__name__}."
+        )
     for name, values in _constants(finish).items():
-        dtype = _DTYPES.get(name, torch.float32)
-        if values.dtype != dtype or values.shape != (conv.outputs,):
-            raise ValueError(
-                f"`{name}` must be {dtype} [{conv.outputs}], but got {values.dtype} "
-                f"{list(values.shape)}."
-            )
+        require_dense(name, values, _DTYPES.get(name, torch.float32), (conv.outputs,))
     if isinstance(finish, Affine):
         after = [name for name in ("scale_after", "shift_after") if name in _constants(finish)]
         if len(after) == 1 or (after and not finish.rectifies):
@@ -94,13 +99,9 @@ def _constants(finish: Finish | None) -> dict[str, Tensor]:
         return {"threshold": finish.threshold, "flip": finish.flip}
     if finish is None:
         return {}
-    named = {
-        "scale": finish.scale,
-        "shift": finish.shift,
-        "scale_after": finish.scale_after,
-        "shift_after": finish.shift_after,
-    }
-    return {name: values for name, values in named.items() if values is not None}
+    named = {"scale": finish.scale, "shift": finish.shift}
+    after = {"scale_after": finish.scale_after, "shift_after": finish.shift_after}
+    return named | {name: values for name, values in after.items() if values is not None}
 
 
 def finished(sums: Tensor, finish: Finish | None) -> Tensor:

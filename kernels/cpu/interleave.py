@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bitfront.kernels.layout import WORD_BITS
+from bitfront.kernels.layout import WORD_BITS, require_tensor
 from bitfront.kernels.native_library import InterleaveJob, NativeLibrary, load
 
 
@@ -30,7 +30,10 @@ def interleave(
         ValueError: If shapes do not agree, or the variant cannot run here.
     """
     for name, words in (("first", first), ("second", second), ("out", out)):
-        if words is not None and (words.dtype != torch.int32 or words.device.type != "cpu"):
+        if words is None and name == "out":
+            continue
+        require_tensor(name, words)
+        if words.dtype != torch.int32 or words.device.type != "cpu":
             raise TypeError(
                 f"`{name}` must be torch.int32 words on the CPU, but got {words.dtype} on "
                 f"{words.device}."

@@ -5,6 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bitfront.kernels.cpu.checks import (
+    require_dense,
+    require_out,
+    require_product,
+    require_variant,
+)
 from bitfront.kernels.cpu.finish import (
     Affine,
     Finish,
@@ -14,8 +20,8 @@ from bitfront.kernels.cpu.finish import (
     finished,
     of_multiples,
 )
-from bitfront.kernels.cpu.packer import Thresholds, pack_into
-from bitfront.kernels.cpu.threads import WORD_BYTES, shares, workers
+from bitfront.kernels.cpu.packer import Packer, Thresholds, pack_into
+from bitfront.kernels.cpu.threads import PRODUCT_AXES, WORD_BYTES, run_shared
 from bitfront.kernels.cpu.weight import CpuWeight
 from bitfront.kernels.geometry import Conv2dGeometry, Fill
 from bitfront.kernels.layout import (
@@ -23,7 +29,6 @@ from bitfront.kernels.layout import (
     WORD_BITS,
     CodeFormat,
     require_int,
-    require_type,
     word_count,
 )
 from bitfront.kernels.native_library import (
@@ -70,27 +75,15 @@ def prepare_product(
         TypeError: If an argument has another type.
         ValueError: If an argument does not fit, or a sum may pass 2^31 - 1.
     """
-    require_type("weight", weight, CpuWeight)
+    require_product(conv, x_format, weight)
     require_int("threads", threads, 1, 1024)
-    fits = (conv.outputs, *conv.kernel, conv.group_channels, conv.groups)
-    if (*weight.words.shape[1:4], weight.source.channels, weight.groups) != fits:
-        raise ValueError(
-            "`weight` must have the outputs, kernel, channels and groups of the geometry, "
-            f"{fits}, but has "
-            f"{(*weight.words.shape[1:4], weight.source.channels, weight.groups)}."
-        )
     require_accumulator(x_format, weight.format, conv.dot_length)
     check_finish(finish, conv)
     library = load()
     if library is None:
         # the reference refuses a wrong fill itself
         return None
-    if variant is not None and variant not in library.variants:
-        raise ValueError(
-            f"`variant` must be one of {', '.join(library.variants)} on this CPU, but got "
-            f"{variant!r}."
-        )
-    chosen = variant or library.variants[-1]
+    chosen = require_variant(variant, library.variants)
     return Product(library, conv, x_format, weight, fill, finish, chosen, threads)
 
 
@@ -134,11 +127,18 @@ class Product:
         whole = conv.groups == 1 or conv.group_outputs % PANEL == 0
         fuses = finish is not None and single and (whole or isinstance(finish, Affine))
         self._fused = finish if fuses else None
+        self._result_kind = self._kind(self.finish)
+        self._written_kind = self._kind(self._fused)
         self._merges = isinstance(finish, Affine) and finish.merges
         self._alphas = popcount_factors(x_format, weight.format)
         kernel_finish = self._in_popcounts()
         self._finish_constants = by_output(kernel_finish, conv.groups)
-        self._border: Tensor | None = None
+        row = word_count(conv.channels)
+        self._words_shape = (x_format.bits, conv.batch, conv.height, conv.width, row)
+        self._x_shape = (conv.batch, conv.height, conv.width, conv.channels)
+        self._kept: tuple[Tensor, Tensor] | None = None
+        self._packer: Packer | None = None
+        self._steps: tuple[int, ...] = ()
         self._jobs = self._prepared()
 
     def __call__(self, words: Tensor, out: Tensor | None = None) -> Tensor:
@@ -150,16 +150,10 @@ class Product:
                 dense, such as a run of channels of a larger map. None makes a new one.
 
         Raises:
-            ValueError: If a tensor has another shape, dtype or device.
+            TypeError: If an argument is no tensor.
+            ValueError: If a tensor has another shape, dtype, layout or device.
         """
-        conv = self.conv
-        row = word_count(conv.channels)
-        shape = (self._x_format.bits, conv.batch, conv.height, conv.width, row)
-        if words.shape != shape or words.dtype != torch.int32 or words.device.type != "cpu":
-            raise ValueError(
-                f"`words` must be torch.int32 {list(shape)} on the CPU, but got {words.dtype} "
-                f"{list(words.shape)} on {words.device}."
-            )
+        require_dense("words", words, torch.int32, self._words_shape)
         return self._multiply(self._padded(words), out)
 
     def of_floats(
@@ -176,36 +170,35 @@ class Product:
             out: Where to write it, as above.
 
         Raises:
-            ValueError: If the maps have another shape, dtype or device, hold a NaN, or the product
-                is of codes of several bits.
+            TypeError: If an argument is no tensor.
+            ValueError: If the maps have another shape, dtype, layout or device, hold a NaN, or the
+                product is of codes of several bits.
         """
-        conv = self.conv
-        shape = (conv.batch, conv.height, conv.width, conv.channels)
-        if x_BHWC.shape != shape or x_BHWC.dtype != torch.float32 or x_BHWC.device.type != "cpu":
-            raise ValueError(
-                f"`x` must be torch.float32 {list(shape)} on the CPU, but got {x_BHWC.dtype} "
-                f"{list(x_BHWC.shape)} on {x_BHWC.device}."
-            )
+        x_BHWC = require_dense("x", x_BHWC, torch.float32, self._x_shape)
         if self._x_format != BINARY:
             raise ValueError(f"The product must be of signs, but is of {self._x_format}.")
-        if self._regroups or self._fill_QP is None:
-            words = torch.empty(*shape[:-1], word_count(conv.channels), dtype=torch.int32)
-            pack_into(self._library, x_BHWC, words, self._variant, thresholds)
-            return self(words[None], out)
-        padded = self._bordered()
-        down, right = conv.padding
-        inside = padded[0, :, down : down + conv.height, right : right + conv.width]
-        pack_into(self._library, x_BHWC, inside, self._variant, thresholds)
-        return self._multiply(padded, out)
+        if self.inside is None:
+            words = torch.empty(self._words_shape, dtype=torch.int32)
+            pack_into(self._library, x_BHWC, words[0], self._variant, thresholds)
+            return self(words, out)
+        if self._packer is None:
+            self._packer = Packer(
+                self._library, self.inside[0], self.conv.channels, self._variant, self._threads
+            )
+        self._packer(x_BHWC, thresholds)
+        return self._multiply(self._padded(self.inside), out)
 
     def _multiply(self, x: Tensor, out: Tensor | None) -> Tensor:
         result = self._result(out)
-        plane_bytes = x.stride(0) * WORD_BYTES
+        first, plane_bytes = x.data_ptr(), x.stride(0) * WORD_BYTES
+        written, steps = result.data_ptr(), result.stride()
         for plane, job in self._jobs:
-            job.a = x.data_ptr() + plane * plane_bytes
-            job.out = result.data_ptr()
-            job.out_image, job.out_row, job.out_col, _ = result.stride()
+            job.a = first + plane * plane_bytes
+            job.out = written
+            if steps != self._steps:
+                job.out_image, job.out_row, job.out_col, _ = steps
             self._run(job)
+        self._steps = steps
         if self._fused is self.finish:
             return result
         done = finished(result, self.finish)
@@ -216,18 +209,13 @@ class Product:
     def _result(self, out: Tensor | None) -> Tensor:
         """Where the kernels write: ``out`` itself if they finish it."""
         if out is not None:
-            shape, dtype = self._kind(self.finish)
-            dense = out.dim() == 4 and (out.stride(-1) == 1 or out.shape[-1] == 1)
-            if out.shape != shape or out.dtype != dtype or not dense or out.device.type != "cpu":
-                raise ValueError(
-                    f"`out` must be {dtype} {list(shape)} on the CPU with a dense last axis, but "
-                    f"got {out.dtype} {list(out.shape)} with steps {out.stride()}."
-                )
+            shape, dtype = self._result_kind
+            require_out(out, dtype, shape)
             if self._fused is self.finish:
                 return out
         elif self._merges:
             raise ValueError("A finish that merges needs `out`, which it adds to.")
-        shape, dtype = self._kind(self._fused)
+        shape, dtype = self._written_kind
         return torch.empty(shape, dtype=dtype)
 
     def _kind(self, finish: Finish | None) -> tuple[tuple[int, ...], torch.dtype]:
@@ -237,8 +225,21 @@ class Product:
         dtype = torch.float32 if isinstance(finish, Affine) else torch.int32
         return (conv.batch, conv.out_height, conv.out_width, last), dtype
 
+    @property
+    def inside(self) -> Tensor | None:
+        """int32 [Q, B, H, W, P], the kept map without its border.
+
+        A layer may write its bits here; a call that is given this very tensor copies nothing. None
+        where each call rearranges the words, for groups that share words or a border of copies.
+        """
+        if self._regroups or self._fill_QP is None:
+            return None
+        return self._map()[1]
+
     def _padded(self, words: Tensor) -> Tensor:
         """int32 [Q, B, H', W', G * P]: the words of each group side by side, with the border."""
+        if self._kept is not None and words is self._kept[1]:
+            return self._kept[0]
         conv = self.conv
         if self._regroups:
             words = regroup(words, conv).flatten(-2)
@@ -249,20 +250,25 @@ class Product:
             rows = torch.arange(-down, height + down).clamp(0, height - 1)
             columns = torch.arange(-right, width + right).clamp(0, width - 1)
             return words[:, :, rows[:, None], columns].contiguous()
-        padded = self._bordered()
-        padded[:, :, down : down + height, right : right + width] = words
+        padded, inside = self._map()
+        inside.copy_(words)
         return padded
 
-    def _bordered(self) -> Tensor:
-        """The map that is kept, its border filled."""
-        if self._border is None:
+    def _map(self) -> tuple[Tensor, Tensor]:
+        """The map that is kept, its border filled, and its inside."""
+        if self._kept is None:
             conv = self.conv
-            height = conv.height + 2 * conv.padding[0]
+            down, right = conv.padding
+            height = conv.height + 2 * down
             shape = (self._x_format.bits, conv.batch, height, self._width, self._pixel)
-            self._border = torch.empty(shape, dtype=torch.int32)
+            padded = torch.empty(shape, dtype=torch.int32)
             if self._fill_QP is not None:
-                self._border[:] = self._fill_QP.repeat(1, conv.groups)[:, None, None, None]
-        return self._border
+                padded[:] = self._fill_QP.repeat(1, conv.groups)[:, None, None, None]
+            self._kept = (
+                padded,
+                padded[:, :, down : down + conv.height, right : right + conv.width],
+            )
+        return self._kept
 
     def _constants(self, fill: Fill) -> tuple[Tensor, Tensor, Tensor]:
         """The constant of each output by class of position, and the classes of rows and columns.
@@ -359,14 +365,7 @@ class Product:
         )
 
     def _run(self, job: Job) -> None:
-        if self._threads == 1:
-            self._library.product(job, self._variant)
-            return
-        pool = workers(self._threads)
-        product, variant = self._library.product, self._variant
-        jobs = list(shares(job, self._threads))
-        for done in [pool.submit(product, share, variant) for share in jobs]:
-            done.result()
+        run_shared(self._library.product, job, self._variant, self._threads, PRODUCT_AXES)
 
 
 def popcount_factors(x_format: CodeFormat, w_format: CodeFormat) -> dict[tuple[int, int], int]:

@@ -1,9 +1,9 @@
 /* Products of packed bits on a CPU.
  *
  * One entry, bf_product, computes popcounts of (window XOR weight) or (window AND weight) for every
- * output position and every output channel, and finishes them as integers, floats or bits. A convolution
- * is given by the offsets of its taps inside a padded map; a matrix product is a convolution of one
- * tap whose positions lie in one long row.
+ * output position and every output channel, and finishes them as integers, floats or bits. A
+ * convolution is given by the offsets of its taps inside a padded map; a matrix product is a
+ * convolution of one tap whose positions lie in one long row.
  *
  * Layout, as bitfront/kernels/layout.py draws it: 32 channels a word, least significant bit first,
  * 1 for +1. Weights stand in panels of 32 outputs: [groups][ceil(N/G/32)][taps * words][32].
@@ -48,7 +48,7 @@ typedef struct {
     int64_t batch, rows, cols;                    /* output positions */
     int64_t image_step, row_step, col_step;       /* words between positions' first words */
     int64_t out_image, out_row, out_col;          /* elements of out between positions */
-    int32_t groups, group_outputs, group_words;   /* group_words: words from a group's to the next */
+    int32_t groups, group_outputs, group_words;   /* words from a group's to the next group's */
     int32_t tap_count, words;                     /* words of a tap */
     int32_t op, finish, alpha, rectifies;
     const float *scale_after; /* as scale, or null; only where it rectifies */
@@ -60,6 +60,9 @@ int bf_best_variant(void);
 
 /* Whether a variant can run here. */
 int bf_has_variant(int variant);
+
+/* Bytes of the structs of all jobs: what a caller that was written for another build would miss. */
+int64_t bf_job_bytes(void);
 
 /* Run a job. Returns 0, or -1 if the variant cannot run here or the job is malformed. */
 int bf_product(const bf_job *job, int variant);
@@ -81,8 +84,8 @@ typedef struct {
 int64_t bf_pack_float(const bf_pack_job *job, int variant);
 
 /* Bits of two maps in turn: of words [rows][words] of each, word 2 k of a row of out holds the low
- * halves of words k, its even bits those of `first`, and word 2 k + 1 the high halves. The steps are
- * words from a row to the next; `out` shares no memory with the others. */
+ * halves of words k, its even bits those of `first`, and word 2 k + 1 the high halves. The steps
+ * are words from a row to the next; `out` shares no memory with the others. */
 typedef struct {
     const uint32_t *first, *second;
     uint32_t *out;
@@ -92,8 +95,8 @@ typedef struct {
 
 void bf_interleave(const bf_interleave_job *job, int variant);
 
-/* The popcount limit of a variant: XOR, popcount and add of registers, nothing else, so many rounds.
- * Returns the products of bits that this stands for, or 0 if the variant cannot run here. */
+/* The popcount limit of a variant: XOR, popcount and add of registers, nothing else, so many
+ * rounds. Returns the products of bits that this stands for, or 0 if the variant cannot run here. */
 int64_t bf_peak(int variant, int64_t rounds);
 
 /* Ones of each row of per_row words. */

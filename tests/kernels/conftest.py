@@ -20,13 +20,19 @@ def compile_native(tmp_path_factory: pytest.TempPathFactory) -> Compile:
     (extension,) = project["tool"]["setuptools"]["ext-modules"]
     sources = [ROOT / source for source in extension["sources"]]
 
-    def compile_native(compiler: str, *flags: str, driver: bool) -> Path:
+    def compile_native(
+        compiler: str, *flags: str, driver: bool, library: Path | None = None
+    ) -> Path:
+        """The driver with the library in it, or of a library that was made before; or a library."""
         out = tmp_path_factory.mktemp("native") / ("driver" if driver else "library.so")
-        more = sorted(DRIVER.glob("*.c")) if driver else []
-        kind = [f"-I{sources[0].parent}"] if driver else ["-shared", "-fPIC"]
-        warnings = ["-Wall", "-Wextra", "-Werror"]
-        arguments = [*extension["extra-compile-args"], *warnings, *flags, *kind]
-        command = [compiler, *arguments, *sources, *more, "-o", out, "-lm"]
+        arguments = [*extension["extra-compile-args"], "-Wall", "-Wextra", "-Werror", *flags]
+        parts = sources if library is None else [library]
+        if driver:
+            arguments.append(f"-I{sources[0].parent}")
+            parts = [*sorted(DRIVER.glob("*.c")), *parts]
+        else:
+            arguments += ["-shared", "-fPIC"]
+        command = [compiler, *arguments, *parts, "-o", out, "-lm"]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return out

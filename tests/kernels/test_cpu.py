@@ -21,7 +21,6 @@ from bitfront.kernels import (
     native_library,
     pack,
     pack_codes,
-    pack_nchw,
     reference,
 )
 from bitfront.kernels.cpu import conv, packer, product
@@ -199,45 +198,6 @@ def test_a_missing_library_is_named_once_in_a_warning(
         native_library.load.cache_clear()
 
 
-@pytest.mark.parametrize("channels", CHANNELS)
-@pytest.mark.parametrize(
-    "layout",
-    [
-        lambda x: x,
-        lambda x: x.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1),
-        lambda x: x.repeat(1, 2, 1, 1)[:, ::2],
-        lambda x: x.expand(2, *x.shape[1:]) if x.shape[0] == 1 else x,
-    ],
-    ids=["contiguous", "nchw", "every other row", "expanded"],
-)
-def test_pack_equals_the_reference(
-    layout: Callable[[Tensor], Tensor], channels: int, variant: str | None
-) -> None:
-    x = torch.randn(2, 3, 4, channels, generator=generator())
-    x[0, 0, 0] = 0.0
-    x[0, 0, 1] = -0.0
-    x[1, 0, 0, 0] = float("inf")
-    x[1, 0, 1, 0] = float("-inf")
-    x = layout(x)
-    packed, expected = cpu.pack(x, variant=variant), pack(x)
-    assert torch.equal(packed.words, expected.words)
-    assert torch.equal(packed.popcount, expected.popcount)
-
-
-@pytest.mark.parametrize("channels", [1, 33, 64])
-def test_pack_nchw_equals_the_reference(channels: int) -> None:
-    x = torch.randn(2, channels, 3, 5, generator=generator())
-    assert torch.equal(cpu.pack_nchw(x).words, pack_nchw(x).words)
-
-
-@pytest.mark.parametrize("position", [0, 15, 16, 31, 32, 39])
-def test_pack_refuses_a_nan_wherever_it_is(position: int, variant: str | None) -> None:
-    x = torch.zeros(3, 40)
-    x[1, position] = float("nan")
-    with pytest.raises(ValueError, match="NaN"):
-        cpu.pack(x, variant=variant)
-
-
 def refusals() -> Iterator[tuple[str, Callable[[], object], type[Exception], str]]:
     x, weight = signs(2, 5, 5, 40), cpu.prepare_weight(signs(8, 3, 3, 40))
     row, matrix = signs(4, 40), cpu.prepare_weight(signs(8, 40))
@@ -360,14 +320,14 @@ def test_an_affine_may_rectify_and_go_on(
         shift_after=shift_after if has_after else None,
     )
     geometry = Conv2dGeometry.of(
-        image=(2, 4, 11, channels), weight=(outputs, 3, 3, channels), padding=1
+        image=(2, 4, 15, channels), weight=(outputs, 3, 3, channels), padding=1
     )
-    x, weight = codes((2, 4, 11, channels), format), codes((outputs, 3, 3, channels), BINARY, 1)
+    x, weight = codes((2, 4, 15, channels), format), codes((outputs, 3, 3, channels), BINARY, 1)
     product = cpu.prepare_product(
         geometry, format, cpu.prepare_weight(weight), fill=0, finish=finish, variant=variant
     )
     assert product is not None
-    out = torch.randn(2, 4, 11, outputs, generator=generator(6))
+    out = torch.randn(2, 4, 15, outputs, generator=generator(6))
     sums = reference.bitserial_conv2d(x, weight, padding=1).float()
     expected = (sums * scale + 20 * shift).clamp_min(0.0)
     assert (expected == 0).any()
@@ -403,24 +363,25 @@ def test_a_finish_is_exact_where_floats_and_thresholds_end(
         assert torch.equal(unpack_bits(bits, 64).bool(), wanted)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (3, 2), (2, 3, 5, 4), (1, 2, 31), (7, 33)])
-@pytest.mark.parametrize("layout", ["dense", "cut", "expanded"])
-def test_interleave_deals_out_bits_in_turn(
-    layout: str, shape: tuple[int, ...], variant: str | None
+@pytest.mark.parametrize("width", [23, 24, 30, 56])
+@pytest.mark.parametrize("dilation", [1, 9])
+def test_a_wide_row_has_tiles_inside_and_at_its_ends(
+    dilation: int, width: int, variant: str | None
 ) -> None:
-    words = torch.randint(-(2**31), 2**31, (2, *shape), dtype=torch.int32, generator=generator())
-    first, second = words
-    if layout == "cut":
-        first, second = torch.cat([first, second, first], dim=-1).chunk(3, dim=-1)[1:]
-    elif layout == "expanded":
-        first = first[:1].expand(shape)
-    channels = 32 * shape[-1]
-    bits = torch.stack([unpack_bits(x, channels) for x in (first, second)], dim=-1).flatten(-2)
-    result = cpu.interleave(first, second, variant=variant)
-    assert torch.equal(unpack_bits(result, 2 * channels), bits)
-    out = torch.full_like(result, 7)
-    assert cpu.interleave(first, second, out, variant=variant) is out
-    assert torch.equal(out, result)
+    """Zeros outside give the ends of a row other constants than its middle."""
+    x, weight = signs(1, 4, width, 64), signs(64, 3, 3, 64, seed=1)
+    arguments = {"padding": dilation, "dilation": dilation, "fill": 0}
+    sums = reference.xnor_conv2d(x, weight, **arguments)
+    prepared = cpu.prepare_weight(weight)
+    assert torch.equal(cpu.conv2d(x, prepared, variant=variant, **arguments), sums)
+    scale, shift = torch.randn(2, 64, generator=generator(5))
+    affine = cpu.Affine(scale=scale, shift=shift)
+    floats = cpu.conv2d(x, prepared, finish=affine, variant=variant, **arguments)
+    assert torch.equal(floats, sums.float() * scale + shift)
+    threshold = cpu.Threshold(threshold=(20 * shift).int(), flip=scale < 0)
+    bits = cpu.conv2d(x, prepared, finish=threshold, variant=variant, **arguments)
+    wanted = (sums >= threshold.threshold) != threshold.flip
+    assert torch.equal(unpack_bits(bits, 64).bool(), wanted)
 
 
 def test_thresholds_are_a_batch_norm_before_a_sign(variant: str | None) -> None:
@@ -441,6 +402,32 @@ def test_thresholds_are_a_batch_norm_before_a_sign(variant: str | None) -> None:
     assert torch.equal(product.of_floats(x, thresholds), expected)
     nchw = x.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
     assert torch.equal(product.of_floats(nchw, thresholds), expected)
+
+
+@pytest.mark.parametrize("fill", FILLS)
+def test_a_chain_writes_bits_into_the_next_padded_map(fill: Fill, variant: str | None) -> None:
+    x, weight = signs(2, 6, 15, 64), signs(64, 3, 3, 64, seed=1)
+    threshold = torch.randint(-9, 9, (64,), dtype=torch.int32, generator=generator(2))
+    finish = cpu.Threshold(threshold=threshold, flip=threshold > 5)
+    geometry = Conv2dGeometry.of(image=(2, 6, 15, 64), weight=(64, 3, 3, 64), padding=1)
+    products = [
+        cpu.prepare_product(
+            geometry, BINARY, cpu.prepare_weight(weight), fill=fill, finish=finish, variant=variant
+        )
+        for _ in range(2)
+    ]
+    first, second = products
+    assert first is not None
+    assert second is not None
+    bits = first(x.words[None])
+    expected = reference.xnor_conv2d(x, weight, padding=1, fill=fill)
+    assert torch.equal(unpack_bits(bits, 64).bool(), (expected >= threshold) != finish.flip)
+    wanted = second(bits[None]).clone()
+    inside = second.inside
+    assert (inside is None) == (fill == "replicate")
+    if inside is not None:
+        first(x.words[None], inside[0])
+        assert torch.equal(second(inside), wanted)
 
 
 def test_a_prepared_product_refuses_other_maps_and_other_geometry() -> None:
@@ -475,6 +462,27 @@ def test_threads_share_a_matrix_product() -> None:
     whole = cpu.gemm(a, weight)
     for threads in (2, 3, 64):
         assert torch.equal(cpu.gemm(a, weight, threads=threads), whole)
+
+
+@pytest.mark.parametrize("shape", [(4, 32, 33, 64), (1, 64, 65, 64), (1, 1, 4100, 64)])
+@pytest.mark.parametrize("nchw", [False, True])
+def test_threads_share_the_packing_of_large_maps(nchw: bool, shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape, generator=generator())
+    if nchw:
+        x = x.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
+    weight = signs(32, 1, 1, 64, seed=1)
+    geometry = Conv2dGeometry.of(image=shape, weight=(32, 1, 1, 64))
+    results = []
+    for threads in (1, 2, 3):
+        ready = cpu.prepare_product(geometry, BINARY, cpu.prepare_weight(weight), threads=threads)
+        assert ready is not None
+        results.append(ready.of_floats(x).clone())
+        spoilt = x.clone()
+        spoilt[-1, -1, -1, 5] = float("nan")
+        with pytest.raises(ValueError, match="NaN"):
+            ready.of_floats(spoilt)
+    assert torch.equal(results[1], results[0])
+    assert torch.equal(results[2], results[0])
 
 
 def test_strided_words_are_read_as_they_are() -> None:

@@ -1,5 +1,6 @@
 """The operators: equal to the reference, described truly to torch, one node in a graph."""
 
+import doctest
 import gc
 import subprocess
 import sys
@@ -316,3 +317,8 @@ def test_sums_have_no_gradient() -> None:
     words, popcount = custom_ops.pack(x)
     assert not words.requires_grad
     assert not popcount.requires_grad
+
+
+def test_the_example_of_the_module_runs() -> None:
+    assert doctest.testmod(custom_ops).failed == 0
+    assert doctest.testmod(custom_ops).attempted > 0

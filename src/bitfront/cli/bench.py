@@ -19,7 +19,10 @@ app.add_typer(bench, name="bench")
 
 @bench.command("kernels")
 def bench_kernels(
-    threads: Annotated[int, typer.Option(help="Threads of every contender.", min=1)] = 1,
+    threads: Annotated[
+        list[int] | None,
+        typer.Option(help="Threads of every contender; repeat it for several. 1 if none.", min=1),
+    ] = None,
     rounds: Annotated[int, typer.Option(help="Rounds of at least 10 ms each.", min=2)] = 15,
     variant: Annotated[
         str | None,
@@ -40,7 +43,7 @@ def bench_kernels(
             raise InvalidValue(f"The folder of {path} must exist, but does not.")
     try:
         result = run(
-            threads=threads,
+            threads=threads or [1],
             rounds=rounds,
             variant=variant,
             progress=lambda name: err.print(f"{name} ..."),
@@ -65,27 +68,29 @@ def bench_kernels(
 def _print(result: dict[str, Any]) -> None:
     from bitfront.kernels.bench import table_rows
 
-    limit = result["limit_macs_per_s"] / 1e12
-    write_table(
-        f"ms, {result['cpu']}, {result['variant']}, {result['threads']} thread(s); best of torch "
-        f"and onnxruntime; popcount limit {limit:.2f} T/s",
-        (
-            "case",
-            "fp32",
-            "bf16",
-            "int8",
-            "1-bit, packing",
-            "1-bit, packed",
-            "x fp32",
-            "x int8",
-            "packed x fp32",
-            "of the limit",
-        ),
-        table_rows(result),
-    )
+    for run in result["runs"]:
+        write_table(
+            f"ms, {result['cpu']}, {result['variant']}, {run['threads']} thread(s); best of torch "
+            f"and onnxruntime; popcount limit {run['limit_macs_per_s'] / 1e12:.2f} T/s",
+            (
+                "case",
+                "fp32",
+                "bf16",
+                "int8",
+                "1-bit, packing",
+                "1-bit, packed",
+                "x fp32",
+                "x int8",
+                "packed x fp32",
+                "kernel of the limit",
+                "packed of the limit",
+            ),
+            table_rows(run),
+        )
     absent = {
         f"{row['precision']} {row['name']}: {row['absent']}"
-        for case in result["cases"]
+        for run in result["runs"]
+        for case in run["cases"]
         for row in case["contenders"]
         if row["ms"] is None
     }

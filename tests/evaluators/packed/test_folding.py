@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from bitfront.evaluators.packed import fold
-from bitfront.evaluators.packed.layers import joined, max_pool
-from bitfront.evaluators.packed.words import edges_repeated
+from bitfront.evaluators.packed.layers import convolution, max_pool
+from bitfront.evaluators.packed.words import edges_repeated, floats
+from bitfront.kernels.packing import pack_bits
 from bitfront.spaces.graph import Builder
 from bitfront.spaces.network import Network
 from bitfront.spaces.ops import (
@@ -65,6 +66,14 @@ def test_thresholds_are_where_torchs_batch_norm_changes_its_sign(data):
     assert torch.equal((found.values <= pixels.T) != flips.bool(), expected)
 
 
+@pytest.mark.parametrize("channels", [1, 31, 32, 33, 127, 1000])
+def test_words_are_unpacked(channels):
+    signs = torch.randint(0, 2, (2, 3, 4, channels), generator=generator(0)) * 2 - 1
+    values = floats(pack_bits(signs > 0), channels)
+    assert torch.equal(values, signs.float().permute(0, 3, 1, 2))
+    assert values.is_contiguous(memory_format=torch.channels_last)
+
+
 @pytest.mark.parametrize("padding", [1, 3])
 def test_edges_are_repeated(padding):
     x = torch.randint(-(2**31), 2**31 - 1, (2, 3, 5, 4), generator=generator(0), dtype=torch.int32)
@@ -73,14 +82,30 @@ def test_edges_are_repeated(padding):
     assert torch.equal(mine, padded.permute(0, 2, 3, 1).to(torch.int32))
 
 
-@pytest.mark.parametrize(("groups", "per"), [(8, 4), (32, 1), (6, 3), (2, 20)])
-def test_groups_joined_compute_the_same(groups, per):
-    x = torch.randn(2, groups * per, 5, 5, generator=generator(1))
-    weight = torch.randn(groups * 2, per, 3, 3, generator=generator(2))
-    fewer, count = joined(weight, groups)
-    assert count == groups or fewer.shape[1] * count == groups * per
-    expected = F.conv2d(x, weight, groups=groups)
-    assert torch.allclose(F.conv2d(x, fewer, groups=count), expected, atol=1e-5)
+@pytest.mark.parametrize("rectifies", [False, True])
+@pytest.mark.parametrize(
+    ("channels", "groups", "stride"), [(3, 1, 2), (8, 2, 1), (40, 1, 1), (40, 40, 2), (40, 2, 1)]
+)
+def test_convolutions_are_torchs(channels, groups, stride, rectifies):
+    x = torch.randn(2, channels, 9, 8, generator=generator(1))
+    x = x.contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(groups * 2, channels // groups, 3, 3, generator=generator(2))
+    bias = torch.randn(groups * 2, generator=generator(3))
+    run = convolution(
+        weight,
+        bias,
+        stride=stride,
+        padding=1,
+        dilation=1,
+        groups=groups,
+        rectifies=rectifies,
+        shape=tuple(x.shape),
+    )
+    exact = F.conv2d(x.double(), weight.double(), bias.double(), stride, 1, 1, groups)
+    theirs = F.conv2d(x, weight, bias, stride, 1, 1, groups)
+    bound = 4 * (theirs - exact).abs().max()
+    assert (run(x) - (exact.relu() if rectifies else exact)).abs().max() <= bound
+    assert run(x).is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(2, 1, 0), (2, 2, 0), (3, 2, 1)])

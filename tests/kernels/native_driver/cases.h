@@ -7,8 +7,10 @@
 
 int check_products(void);
 int check_packing(void);
+int check_refusals(void);
 
-/* One product (outputs, finish) or packing (channels, layout: 0 channels last, 1 first). */
+/* One product (outputs, kind of finish: see STYLES) or packing (channels, layout: 0 channels last, 1
+ * first; 4 interleaves two maps). */
 void run_one_product(int outputs, int finish, int variant);
 void run_one_packing(int channels, int layout, int variant);
 

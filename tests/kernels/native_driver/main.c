@@ -3,7 +3,7 @@
  *
  *   driver variants                numbers of the variants that run here
  *   driver PLACE                   run all cases; 0 if all are right
- *   driver PLACE BUFFER product OUTPUTS FINISH VARIANT
+ *   driver PLACE BUFFER product OUTPUTS KIND VARIANT
  *   driver PLACE BUFFER packing CHANNELS LAYOUT VARIANT
  *                                  one job, whose buffer of this name is a word too short
  *
@@ -64,7 +64,7 @@ int main(int count, char **arguments) {
         else run_one_packing(size, option, variant);
         return 0;
     }
-    const int wrong = check_products() + check_packing();
+    const int wrong = check_products() + check_packing() + check_refusals();
     if (wrong) fprintf(stderr, "%d cases are wrong\n", wrong);
     return wrong != 0;
 }

@@ -1,4 +1,4 @@
-/* The packer and the counter of rows against one bit at a time. */
+/* The packer, the counter of rows and the dealer of bits against one bit at a time. */
 #include "cases.h"
 
 #include <math.h>
@@ -121,6 +121,48 @@ static int check_row_ones(int64_t rows, int64_t per_row) {
     return wrong;
 }
 
+static int check_interleave(int64_t rows, int64_t words, int64_t gap, int variant) {
+    bf_interleave_job job = {.rows = rows, .words = words};
+    job.first_step = words + gap;
+    job.second_step = words + 2 * gap;
+    job.out_step = 2 * words + 3 * gap;
+    const size_t of_first = (size_t)((rows - 1) * job.first_step + words);
+    const size_t of_second = (size_t)((rows - 1) * job.second_step + words);
+    const size_t of_out = (size_t)((rows - 1) * job.out_step + 2 * words);
+    uint32_t *first = zeroed(4 * of_first), *second = zeroed(4 * of_second), *out = zeroed(4 * of_out);
+    for (size_t i = 0; i < of_first; i++) first[i] = draw();
+    for (size_t i = 0; i < of_second; i++) second[i] = draw();
+    for (size_t i = 0; i < of_out; i++) out[i] = draw();
+    job.first = placed("first", first, 4 * of_first);
+    job.second = placed("second", second, 4 * of_second);
+    job.out = placed("out", out, 4 * of_out);
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t bit = 0; bit < 64 * words; bit++) {
+            const uint32_t *from = bit % 2 ? second + row * job.second_step : first + row * job.first_step;
+            uint32_t *to = out + row * job.out_step + bit / 32;
+            *to &= ~(1u << bit % 32);
+            *to |= (from[bit / 64] >> bit / 2 % 32 & 1) << bit % 32;
+        }
+    bf_interleave(&job, variant);
+    const int wrong = memcmp(job.out, out, placed_bytes("out", 4 * of_out)) != 0;
+    if (wrong)
+        fprintf(stderr, "interleave: variant %d, %d rows of %d words, gap %d\n", variant, (int)rows,
+                (int)words, (int)gap);
+    release();
+    free(first), free(second), free(out);
+    return wrong;
+}
+
+static int check_all_interleaving(void) {
+    int wrong = 0;
+    for (int variant = BF_PORTABLE; variant <= BF_AVX512; variant++)
+        for (int64_t words = 1; bf_has_variant(variant) && words < 36; words++)
+            for (int64_t rows = 1; rows < 4; rows++)
+                for (int64_t gap = 0; gap < 3; gap++)
+                    wrong += check_interleave(rows, words, gap, variant);
+    return wrong;
+}
+
 static int check_all_packing(shape s) {
     int wrong = 0;
     for (int variant = BF_PORTABLE; variant <= BF_AVX512; variant++)
@@ -138,9 +180,10 @@ int check_packing(void) {
             wrong += check_all_packing((shape){2, 2, PIXELS[p], CHANNELS[c]});
     for (int64_t per_row = 1; per_row < 40; per_row += 3)
         for (int64_t rows = 1; rows < 20; rows += 6) wrong += check_row_ones(rows, per_row);
-    return wrong;
+    return wrong + check_all_interleaving();
 }
 
 void run_one_packing(int channels, int layout, int variant) {
-    check_pack((shape){1, 2, 17, channels}, layout, 0, 1, 1, 0, variant);
+    if (layout < LAYOUTS) check_pack((shape){1, 2, 17, channels}, layout, 0, 1, 1, 0, variant);
+    else check_interleave(2, channels / 32, 0, variant);
 }

@@ -186,9 +186,23 @@ static void dropped(problem *p) {
     free(p->x), free(p->w), free(p->dot), free(p->missing), free(p->a), free(p->weight);
 }
 
+/* What a job computes of its counts, and where it leaves it. */
+typedef struct {
+    int finish, rectifies, follows; /* follows: an affine behind the rectifier */
+    int alpha;
+    int apart; /* a class of constants for each position, and gaps in the result */
+} style;
+
+static const style STYLES[] = {
+    {BF_STORE, 0, 0, 0, 0},  {BF_ADD, 0, 0, 0, 0},    {BF_AFFINE, 0, 0, 0, 0}, {BF_BITS, 0, 0, 0, 0},
+    {BF_MERGE, 0, 0, 0, 0},  {BF_AFFINE, 1, 0, 0, 0}, {BF_AFFINE, 1, 1, 0, 0}, {BF_MERGE, 1, 0, 0, 0},
+    {BF_MERGE, 1, 1, 0, 0},
+};
+#define STYLE_COUNT ((int)(sizeof STYLES / sizeof *STYLES))
+
 /* Constants of the outputs, in panels; those past the last output are rubbish. */
 typedef struct {
-    float scale[512], shift[512];
+    float scale[512], shift[512], scale_after[512], shift_after[512];
     int32_t threshold[512], extra[512];
     uint32_t flip[16];
 } constants;
@@ -203,104 +217,142 @@ typedef struct {
     size_t count;
 } steps;
 
-static steps spread(const problem *p, int finish, int gap) {
-    const int per = finish == BF_BITS ? (p->s.outputs + 31) / 32 : p->s.outputs;
-    steps to = {.col = per + (gap ? 5 : 0)};
-    to.row = p->cols * to.col + (gap ? 3 : 0);
-    to.image = p->rows * to.row + (gap ? 7 : 0);
+static steps spread(const problem *p, style of) {
+    const int per = of.finish == BF_BITS ? (p->s.outputs + 31) / 32 : p->s.outputs;
+    steps to = {.col = per + (of.apart ? 5 : 0)};
+    to.row = p->cols * to.col + (of.apart ? 3 : 0);
+    to.image = p->rows * to.row + (of.apart ? 7 : 0);
     to.count = (size_t)((p->s.batch - 1) * to.image + (p->rows - 1) * to.row + (p->cols - 1) * to.col + per);
     return to;
 }
 
-/* What the library must leave in `out`, which holds what was there before. */
-static void finish_all(const problem *p, const constants *of, int finish, int factor, steps to,
-                       uint32_t *out) {
-    for (int b = 0; b < p->s.batch; b++)
-        for (int row = 0; row < p->rows; row++)
-            for (int col = 0; col < p->cols; col++) {
-                uint32_t *at = out + b * to.image + row * to.row + col * to.col;
-                if (finish == BF_BITS) memset(at, 0, 4 * (size_t)((p->s.outputs + 31) / 32));
-                for (int n = 0; n < p->s.outputs; n++) {
-                    const size_t lane = lane_of(p, n);
-                    const size_t i = (((size_t)b * p->rows + row) * p->cols + col) * p->s.outputs + n;
-                    const int32_t value = factor * p->dot[i] + of->extra[lane];
-                    const float product = of->scale[lane] * (float)value;
-                    const float affine = product + of->shift[lane];
-                    const int flips = of->flip[lane / 32] >> lane % 32 & 1;
-                    switch (finish) {
-                    case BF_STORE: at[n] = (uint32_t)value; break;
-                    case BF_ADD: at[n] += (uint32_t)value; break;
-                    case BF_AFFINE: at[n] = bits_of(affine); break;
-                    case BF_MERGE: at[n] = bits_of(float_of(at[n]) + affine); break;
-                    default:
-                        at[n / 32] |= (uint32_t)((value >= of->threshold[lane]) != flips) << n % 32;
-                    }
-                }
-            }
+/* Whether a zero was packed as the bit of -1, which positions at the border correct. */
+static int corrects(const problem *p) { return p->op == BF_XOR && p->fill == ZERO; }
+
+/* What is added to an output's counts: with alpha = -2 it makes sums of signs of them. */
+static int32_t constant_of(const problem *p, const constants *of, int alpha, int position, int n) {
+    const int32_t missing = corrects(p) ? p->missing[(size_t)position * p->s.outputs + n] : 0;
+    const int signs = p->op == BF_XOR && alpha == -2;
+    return of->extra[lane_of(p, n)] + (signs ? p->taps * p->group_channels + missing : 3 * missing);
 }
 
-static void draw_constants(const problem *p, int factor, constants *of) {
-    const int spread_of = 1 + abs(factor) * (1 + p->taps * p->group_channels / 8);
+static int32_t value_of(const problem *p, const constants *of, int alpha, int image, int position, int n) {
+    const int32_t dot =
+        p->dot[((size_t)image * p->rows * p->cols + (size_t)position) * p->s.outputs + n];
+    const int32_t missing = corrects(p) ? p->missing[(size_t)position * p->s.outputs + n] : 0;
+    if (p->op == BF_XOR && alpha == -2) return dot + of->extra[lane_of(p, n)];
+    const int32_t count = p->op == BF_AND ? dot : (p->taps * p->group_channels + missing - dot) / 2;
+    return alpha * count + constant_of(p, of, alpha, position, n);
+}
+
+static float float_result(const constants *of, style with, size_t lane, int32_t value) {
+    const float product = of->scale[lane] * (float)value;
+    float y = product + of->shift[lane];
+    if (with.rectifies && y < 0.0f) y = 0.0f;
+    if (!with.follows) return y;
+    const float again = of->scale_after[lane] * y;
+    return again + of->shift_after[lane];
+}
+
+/* What the library must leave in `out`, which holds what was there before. */
+static void finish_all(const problem *p, const constants *of, style with, steps to, uint32_t *out) {
+    for (int image = 0; image < p->s.batch; image++)
+        for (int position = 0; position < p->rows * p->cols; position++) {
+            uint32_t *at = out + image * to.image + position / p->cols * to.row + position % p->cols * to.col;
+            if (with.finish == BF_BITS) memset(at, 0, 4 * (size_t)((p->s.outputs + 31) / 32));
+            for (int n = 0; n < p->s.outputs; n++) {
+                const size_t lane = lane_of(p, n);
+                const int32_t value = value_of(p, of, with.alpha, image, position, n);
+                const float y = float_result(of, with, lane, value);
+                const int flips = of->flip[lane / 32] >> lane % 32 & 1;
+                switch (with.finish) {
+                case BF_STORE: at[n] = (uint32_t)value; break;
+                case BF_ADD: at[n] += (uint32_t)value; break;
+                case BF_AFFINE: at[n] = bits_of(y); break;
+                case BF_MERGE: at[n] = bits_of(float_of(at[n]) + y); break;
+                default: at[n / 32] |= (uint32_t)((value >= of->threshold[lane]) != flips) << n % 32;
+                }
+            }
+        }
+}
+
+static void draw_constants(const problem *p, int alpha, constants *of) {
+    const int range = 1 + abs(alpha) * (1 + p->taps * p->group_channels / 8);
+    const int middle = p->op == BF_XOR && alpha == -2 ? 0 : alpha * p->taps * p->group_channels / 3;
     for (int i = 0; i < 512; i++) {
-        of->scale[i] = uniform(), of->shift[i] = uniform();
-        of->threshold[i] = (int32_t)(draw() % (2 * (uint32_t)spread_of)) - spread_of;
+        of->scale[i] = uniform(), of->shift[i] = uniform() * (float)range;
+        of->scale_after[i] = uniform(), of->shift_after[i] = uniform();
+        of->threshold[i] = middle + (int32_t)(draw() % (2 * (uint32_t)range)) - range;
         of->extra[i] = (int32_t)(draw() % 9) - 4;
     }
     for (int i = 0; i < 16; i++) of->flip[i] = draw();
 }
 
-/* One class of position for each pair of a row and a column. */
-static int32_t *betas(const problem *p, const constants *of, int factor, size_t lanes) {
-    const size_t classes = (size_t)p->rows * p->cols;
-    int32_t *beta = zeroed(4 * classes * lanes);
-    const int constant = p->op == BF_XOR ? factor * p->taps * p->group_channels : 0;
-    /* a zero was packed as the bit of -1 */
-    const int corrects = p->op == BF_XOR && p->fill == ZERO;
-    for (size_t class = 0; class < classes; class++) {
-        for (size_t lane = 0; lane < lanes; lane++) beta[class * lanes + lane] = (int32_t)draw();
-        for (int n = 0; n < p->s.outputs; n++) {
-            const size_t lane = lane_of(p, n);
-            beta[class * lanes + lane] =
-                constant + of->extra[lane] +
-                (corrects ? factor * p->missing[class * p->s.outputs + n] : 0);
+/* The first row (or column) whose taps lie outside as those of this one do. */
+static int alike(const problem *p, int index, int padded, int apart) {
+    if (apart) return index;
+    if (!corrects(p)) return 0;
+    for (int other = 0; other < index; other++) {
+        int same = 1;
+        for (int tap = 0; tap < p->s.kernel; tap++) {
+            const int here = index * p->s.stride + tap * p->s.dilation;
+            const int there = other * p->s.stride + tap * p->s.dilation;
+            const int end = padded - p->s.padding;
+            same &= (here < p->s.padding || here >= end) == (there < p->s.padding || there >= end);
         }
+        if (same) return other;
     }
-    return beta;
+    return index;
 }
 
-static int check_job(const problem *p, int finish, int factor, int gap, int variant) {
+static int check_job(const problem *p, style with, int variant) {
     const shape s = p->s;
     const size_t panels = (size_t)s.groups * p->panels, lanes = panels * BF_PANEL;
+    const int positions = p->rows * p->cols;
     constants of;
-    draw_constants(p, factor, &of);
-    int32_t *beta = betas(p, &of, factor, lanes);
-    const steps to = spread(p, finish, gap);
+    draw_constants(p, with.alpha, &of);
+    int32_t *beta = zeroed(4 * (size_t)positions * lanes);
+    for (size_t i = 0; i < (size_t)positions * lanes; i++) beta[i] = (int32_t)draw();
+    for (int position = 0; position < positions; position++)
+        for (int n = 0; n < s.outputs; n++)
+            beta[(size_t)position * lanes + lane_of(p, n)] = constant_of(p, &of, with.alpha, position, n);
+    const steps to = spread(p, with);
     const int pixel = s.groups * p->words;
     int64_t taps[25];
     int32_t row_class[64], col_class[64];
     for (int tap = 0; tap < p->taps; tap++)
         taps[tap] = (int64_t)(tap / s.kernel * p->padded_width + tap % s.kernel) * s.dilation * pixel;
-    for (int row = 0; row < p->rows; row++) row_class[row] = row * p->cols;
-    for (int col = 0; col < p->cols; col++) col_class[col] = col;
+    int last_row = 0, last_col = 0;
+    for (int row = 0; row < p->rows; row++) {
+        row_class[row] = alike(p, row, p->padded_height, with.apart) * p->cols;
+        if (row_class[row] > last_row) last_row = row_class[row];
+    }
+    for (int col = 0; col < p->cols; col++) {
+        col_class[col] = alike(p, col, p->padded_width, with.apart);
+        if (col_class[col] > last_col) last_col = col_class[col];
+    }
+    const size_t classes = (size_t)(last_row + last_col) + 1;
     uint32_t *expected = zeroed(4 * to.count);
     for (size_t i = 0; i < to.count; i++) {
-        expected[i] = draw();
-        if (finish == BF_AFFINE || finish == BF_MERGE) expected[i] = bits_of(uniform());
+        const int floats = with.finish == BF_AFFINE || with.finish == BF_MERGE;
+        expected[i] = floats ? bits_of(uniform()) : draw();
     }
     void *out = placed("out", expected, 4 * to.count);
-    finish_all(p, &of, finish, factor, to, expected);
+    finish_all(p, &of, with, to, expected);
     const bf_job job = {
         .a = placed("a", p->a, 4 * p->a_count),
         .weight = placed("weight", p->weight, 4 * p->weight_count),
         .out = out,
         .taps = placed("taps", taps, 8 * (size_t)p->taps),
-        .beta = placed("beta", beta, 4 * lanes * (size_t)p->rows * p->cols),
+        .beta = placed("beta", beta, 4 * lanes * classes),
         .row_class = placed("row_class", row_class, 4 * (size_t)p->rows),
         .col_class = placed("col_class", col_class, 4 * (size_t)p->cols),
         .scale = placed("scale", of.scale, 4 * lanes),
         .shift = placed("shift", of.shift, 4 * lanes),
         .threshold = placed("threshold", of.threshold, 4 * lanes),
         .flip = placed("flip", of.flip, 4 * panels),
+        .scale_after = with.follows ? placed("scale_after", of.scale_after, 4 * lanes) : NULL,
+        .shift_after = with.follows ? placed("shift_after", of.shift_after, 4 * lanes) : NULL,
         .batch = s.batch,
         .rows = p->rows,
         .cols = p->cols,
@@ -316,31 +368,37 @@ static int check_job(const problem *p, int finish, int factor, int gap, int vari
         .tap_count = p->taps,
         .words = p->words,
         .op = p->op,
-        .finish = finish,
-        .alpha = factor * (p->op == BF_XOR ? -2 : 1),
+        .finish = with.finish,
+        .rectifies = with.rectifies,
+        .alpha = with.alpha,
     };
-    const int refused = finish == BF_BITS && s.groups > 1 && p->group_outputs % BF_PANEL;
+    const int refused = with.finish == BF_BITS && s.groups > 1 && p->group_outputs % BF_PANEL;
     const int status = bf_product(&job, variant);
     int wrong = status != (refused ? -1 : 0);
     if (!refused) wrong |= memcmp(out, expected, placed_bytes("out", 4 * to.count)) != 0;
     if (wrong)
-        fprintf(stderr, "product: variant %d op %d finish %d fill %d factor %d gap %d status %d, "
+        fprintf(stderr, "product: variant %d op %d finish %d%d%d fill %d alpha %d apart %d status %d, "
                 "[%d %d %d %d] -> %d, kernel %d stride %d padding %d dilation %d groups %d\n",
-                variant, p->op, finish, p->fill, factor, gap, status, s.batch, s.height, s.width,
-                s.channels, s.outputs, s.kernel, s.stride, s.padding, s.dilation, s.groups);
+                variant, p->op, with.finish, with.rectifies, with.follows, p->fill, with.alpha,
+                with.apart, status, s.batch, s.height, s.width, s.channels, s.outputs, s.kernel,
+                s.stride, s.padding, s.dilation, s.groups);
     release();
     free(beta), free(expected);
     return wrong;
 }
 
-static int check_finishes(const problem *p) {
-    static const int FACTORS[] = {1, -3};
+/* Every finish with every kind of factor; alternately dense with few classes, and apart. */
+static int check_styles(const problem *p) {
+    static const int ALPHAS[][3] = {{1, -2, 3}, {1, 2, -4}};
     int wrong = 0;
     for (int variant = BF_PORTABLE; variant <= BF_AVX512; variant++)
-        for (int finish = BF_STORE; bf_has_variant(variant) && finish <= BF_MERGE; finish++)
-            for (int factor = 0; factor < 2; factor++)
-                for (int gap = 0; gap < 2; gap++)
-                    wrong += check_job(p, finish, FACTORS[factor], gap, variant);
+        for (int i = 0; bf_has_variant(variant) && i < STYLE_COUNT; i++)
+            for (int alpha = 0; alpha < 3; alpha++) {
+                style with = STYLES[i];
+                with.alpha = ALPHAS[p->op == BF_AND][alpha];
+                for (with.apart = 0; with.apart < (alpha ? 1 : 2); with.apart++)
+                    wrong += check_job(p, with, variant);
+            }
     return wrong;
 }
 
@@ -350,15 +408,17 @@ int check_products(void) {
         for (int op = BF_XOR; op <= BF_AND; op++)
             for (int fill = 0; fill < (SHAPES[i].padding ? FILLS : 1); fill++) {
                 problem p = made(SHAPES[i], op, fill);
-                wrong += check_finishes(&p);
+                wrong += check_styles(&p);
                 dropped(&p);
             }
     return wrong;
 }
 
-void run_one_product(int outputs, int finish, int variant) {
+void run_one_product(int outputs, int kind, int variant) {
     const shape s = {1, 4, 5, 40, outputs, 3, 1, 1, 1, 1};
     problem p = made(s, BF_XOR, ZERO);
-    check_job(&p, finish, 1, 0, variant);
+    style with = STYLES[kind < STYLE_COUNT ? kind : 0];
+    with.alpha = 1;
+    check_job(&p, with, variant);
     dropped(&p);
 }
