@@ -29,9 +29,8 @@ def interleave(
         TypeError: If an argument is not int32 words on the CPU.
         ValueError: If shapes do not agree, or the variant cannot run here.
     """
-    for name, words in (("first", first), ("second", second), ("out", out)):
-        if words is None and name == "out":
-            continue
+    given = {"first": first, "second": second} | ({} if out is None else {"out": out})
+    for name, words in given.items():
         require_tensor(name, words)
         if words.dtype != torch.int32 or words.device.type != "cpu":
             raise TypeError(

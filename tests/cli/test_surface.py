@@ -7,7 +7,7 @@ import typer.main
 from bitfront.cli import app
 
 SURFACE = {
-    "bench kernels": "--json --plot --rounds --threads --to --variant",
+    "bench kernels": "--device --json --plot --rounds --threads --to --variant",
     "cost": (
         "TARGET --convention --hardware --json --layers --no-quirks --quirks --scope --store --twin"
     ),

@@ -17,13 +17,18 @@ bench = typer.Typer(help="Measure this machine.", no_args_is_help=True)
 app.add_typer(bench, name="bench")
 
 
+DEVICES = ("cpu", "cuda")
+ROUNDS = 15
+
+
 @bench.command("kernels")
 def bench_kernels(
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[
         list[int] | None,
         typer.Option(help="Threads of every contender; repeat it for several. 1 if none.", min=1),
     ] = None,
-    rounds: Annotated[int, typer.Option(help="Rounds of at least 10 ms each.", min=2)] = 15,
+    rounds: Annotated[int, typer.Option(help="Rounds of at least 10 ms each.", min=2)] = ROUNDS,
     variant: Annotated[
         str | None,
         typer.Option(help="Instruction set of our kernels: portable, neon, avx2 or avx512."),
@@ -34,16 +39,40 @@ def bench_kernels(
     plot: Annotated[Path | None, typer.Option(help="Write a plot to this file as SVG.")] = None,
     as_json: Json = False,
 ) -> None:
-    """CPU kernels beside torch and ONNX Runtime: exactness first, then speed."""
-    from bitfront.kernels.bench import InexactKernel, draw, run
-
+    """Kernels beside torch and ONNX Runtime, cuBLAS and cuDNN: exactness first, then speed."""
+    if device not in DEVICES:
+        raise InvalidValue(f"device must be one of {', '.join(DEVICES)}, but is {device!r}.")
     for path in (to, plot):
         # before minutes of measuring, not after
         if path is not None and not path.absolute().parent.is_dir():
             raise InvalidValue(f"The folder of {path} must exist, but does not.")
+    if device == "cuda":
+        if threads or variant or plot or rounds != ROUNDS:
+            raise InvalidValue("--threads, --variant, --rounds and --plot are for the CPU.")
+        _keep(to, result := _on_gpu())
+        if as_json:
+            write_json(result)
+        else:
+            _print_gpu(result)
+        return
+    result = _on_cpu(threads or [1], rounds, variant)
+    _keep(to, result)
+    if plot is not None:
+        from bitfront.kernels.bench import draw
+
+        _write(plot, draw(result))
+    if as_json:
+        write_json(result)
+    else:
+        _print(result)
+
+
+def _on_cpu(threads: list[int], rounds: int, variant: str | None) -> dict[str, Any]:
+    from bitfront.kernels.bench import InexactKernel, run
+
     try:
-        result = run(
-            threads=threads or [1],
+        return run(
+            threads=threads,
             rounds=rounds,
             variant=variant,
             progress=lambda name: err.print(f"{name} ..."),
@@ -51,18 +80,62 @@ def bench_kernels(
     except ValueError as error:
         raise InvalidValue(str(error)) from None
     except InexactKernel as error:
-        err.print(str(error))
-        raise typer.Exit(1) from None
-    for path, text in ((to, json.dumps(result, indent=1) + "\n"), (plot, draw(result))):
-        if path is not None:
-            try:
-                replace_file(path, text.encode())
-            except OSError as error:
-                raise InvalidValue(f"{path} cannot be written: {error.strerror}.") from None
-    if as_json:
-        write_json(result)
-    else:
-        _print(result)
+        raise _failed(error) from None
+
+
+def _on_gpu() -> dict[str, Any]:
+    """Measure the GPU, or say why that is impossible: status 1."""
+    try:
+        from bitfront.kernels.gpu.bench import InexactKernel, NoDevice, run
+    except ModuleNotFoundError as error:
+        raise InvalidValue(
+            f"--device cuda needs the package {error.name}, which is not installed: "
+            "pip install 'bitfront[gpu]'."
+        ) from None
+    try:
+        return run(progress=lambda name: err.print(f"{name} ..."))
+    except (NoDevice, InexactKernel) as error:
+        raise _failed(error) from None
+
+
+def _failed(error: Exception) -> typer.Exit:
+    err.print(str(error), markup=False)
+    return typer.Exit(1)
+
+
+def _keep(path: Path | None, result: dict[str, Any]) -> None:
+    if path is not None:
+        _write(path, json.dumps(result, indent=1) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        replace_file(path, text.encode())
+    except OSError as error:
+        raise InvalidValue(f"{path} cannot be written: {error.strerror}.") from None
+
+
+def _print_gpu(result: dict[str, Any]) -> None:
+    rows = []
+    for case in result["cases"]:
+        for way in case["contenders"]:
+            share = way.get("share_of_roofline")
+            rows.append(
+                (
+                    case["name"],
+                    f"{way['precision']} {way['name']}",
+                    f"{way['ms']:.4f}",
+                    f"{way['macs_per_s'] / 1e12:.1f}",
+                    "-" if share is None else f"{100 * share:.0f} %",
+                )
+            )
+    columns = ("case", "kernel", "ms", "T MAC/s", "of the roofline")
+    write_table(f"{result['device']}, CUDA graphs", columns, rows, left=2)
+    for case in result["cases"]:
+        for name, ratio in case["ratios"].items():
+            out.print(f"{case['name']}: {name} {ratio:.2f}", markup=False)
+    if result["skipped"]:
+        out.print(f"Not measured, the time was used up: {', '.join(result['skipped'])}.")
 
 
 def _print(result: dict[str, Any]) -> None:
