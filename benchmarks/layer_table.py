@@ -20,7 +20,7 @@ from typing import Any
 
 from bitfront.evaluators.latency import LayerTable, agreement, layers_of, write_table
 from bitfront.evaluators.latency.measure import setting_here, time_layers, time_network
-from bitfront.evaluators.latency.timing import NOISY
+from bitfront.evaluators.latency.pace import NOISY
 from bitfront.spaces import RandomChoose, Task, spaces
 from bitfront.spaces.architecture import Architecture
 
@@ -97,9 +97,9 @@ def main() -> None:
         "input": list(TASK.input),
         "measured_on": setting.place,
         "versions": setting.versions,
-        "noisy": f"median above {NOISY} times the fastest run",
+        "redone": f"runs beside a reading of the machine's speed below its best by {NOISY} times",
         "layers": len(table),
-        "layers_timed_again": table.redone,
+        "layers_with_runs_made_again": table.redone,
         "share_of_layers_timed_in_the_network_itself": own,
         "slowest_over_fastest": max(times) / min(times),
         **found._asdict(),
@@ -109,7 +109,8 @@ def main() -> None:
         f"{found.networks} networks of {arguments.space}, {min(times):.2f} to {max(times):.2f} ms "
         f"({max(times) / min(times):.1f}x): mean error {found.mean_error:.1%}, largest "
         f"{found.worst_error:.1%}, bias {found.bias:+.1%}, Kendall's tau {found.kendall_tau:.3f}; "
-        f"{len(table)} layers, {table.redone} timed again, {own:.0%} timed in the network itself"
+        f"{len(table)} layers, {table.redone} with runs made again, {own:.0%} timed in the network "
+        "itself"
     )
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n")

@@ -14,24 +14,27 @@ import torch
 from torch import Tensor
 
 from bitfront.evaluators.latency.layers import layers_of
+from bitfront.evaluators.latency.pace import pace_of
 from bitfront.evaluators.latency.table import LatencySetting, LayerTime
 from bitfront.evaluators.latency.timing import (
-    RETRIES,
-    Latency,
+    PATIENCE_S,
+    clock_of,
     cpu_name,
     latency_of,
+    quiet_runs,
     require_repeats,
     take_turns,
     versions,
 )
 from bitfront.evaluators.measurement import Measurement
 from bitfront.evaluators.packed import PackedNetwork
+from bitfront.evaluators.packed.network import on_threads
 from bitfront.kernels import cpu
 from bitfront.spaces.architecture import Architecture
 from bitfront.spaces.errors import InvalidValue
 from bitfront.spaces.network import build
 
-REPEATS: Final = 20
+REPEATS: Final = 40
 
 
 def setting_here(*, threads: int = 1, batch: int = 1) -> LatencySetting:
@@ -63,20 +66,19 @@ def time_layers(
     wanted: Collection[str] | None = None,
     *,
     repeats: int = REPEATS,
-    retries: int = RETRIES,
+    patience_s: float = PATIENCE_S,
 ) -> list[LayerTime]:
     """Time layers of an untrained network of an architecture.
 
-    A layer whose median is above 1.1 times its fastest run is timed again, in runs of the whole
-    network; its least noisy round counts. A layer that the network has several times gets the
-    median over all its places.
+    Runs of the whole network that a busy machine disturbed are made again. A layer that the network
+    has several times gets the median over all its places.
 
     Args:
         architecture: Of a network that has the layers.
         setting: Of this machine, from `setting_here`.
         wanted: Texts of the layers; None for all.
-        repeats: Runs in a round.
-        retries: Rounds after the first.
+        repeats: Runs.
+        patience_s: Seconds to wait for a quiet machine.
 
     Raises:
         InvalidValue: If the number of repeats is out of range.
@@ -88,20 +90,21 @@ def time_layers(
     for place, layer in enumerate(layers_of(packed.network.graph)):
         if wanted is None or layer in wanted:
             places.setdefault(layer, []).append(place)
-    best: dict[str, Latency] = {}
-    waiting = set(places)
-    for redone in range(retries + 1):
-        if not waiting:
-            break
-        seconds = packed.step_seconds(images, repeats)
-        for layer in waiting:
-            times = latency_of([s for place in places[layer] for s in seconds[place]])
-            known = best.get(layer)
-            best[layer] = min(times, known, key=_spread) if known else times
-            best[layer] = best[layer]._replace(redone=redone)
-        waiting = {layer for layer in waiting if best[layer].is_noisy}
+    _, clock = clock_of(setting.threads)
+    with on_threads(setting.threads):
+        packed.step_seconds(images)
+        rows, redone = quiet_runs(
+            lambda: packed.step_seconds(images), repeats, pace_of(clock), patience_s
+        )
     now = time.time()
-    return [LayerTime(layer, best[layer], now) for layer in places]
+    return [
+        LayerTime(
+            layer,
+            latency_of([row[i] for row in rows for i in places[layer]])._replace(redone=redone),
+            now,
+        )
+        for layer in places
+    ]
 
 
 def time_network(
@@ -109,23 +112,24 @@ def time_network(
     setting: LatencySetting,
     *,
     repeats: int = REPEATS,
-    retries: int = RETRIES,
+    patience_s: float = PATIENCE_S,
 ) -> Measurement:
     """Latency of an untrained network of an architecture, end to end, in ms.
 
     Args:
         architecture: Of the network.
         setting: Of this machine, from `setting_here`.
-        repeats: Runs in a round.
-        retries: Rounds that a noisy one may be followed by.
+        repeats: Runs.
+        patience_s: Seconds to wait for a quiet machine.
     """
     packed, images = _packed(architecture, setting)
-    times = take_turns(
-        {"network": lambda: packed(images)},
-        repeats=repeats,
-        threads=setting.threads,
-        retries=retries,
-    )["network"]
+    with on_threads(setting.threads):
+        times = take_turns(
+            {"network": lambda: packed(images)},
+            repeats=repeats,
+            threads=setting.threads,
+            patience_s=patience_s,
+        )["network"]
     return Measurement(
         objective="latency",
         value=times.median_ms,
@@ -146,7 +150,3 @@ def _packed(architecture: Architecture, setting: LatencySetting) -> tuple[Packed
     )
     shape = (setting.batch, *architecture.input)
     return packed, torch.randn(shape, generator=torch.Generator().manual_seed(0))
-
-
-def _spread(times: Latency) -> float:
-    return times.spread

@@ -1,21 +1,24 @@
-"""Timed calls: they take turns, and a noisy round is taken again."""
+"""Timed calls: they take turns, and disturbed ones are made again."""
 
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from statistics import median, quantiles
 from time import perf_counter, thread_time
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
+from bitfront.evaluators.latency.pace import NOISY, Pace, pace_of
 from bitfront.spaces.errors import InvalidValue
 
-MAX_REPEATS: Final = 1_000_000
-NOISY: Final = 1.1
-"""A median above so many times the fastest call was disturbed."""
+T = TypeVar("T")
 
-RETRIES: Final = 3
+MAX_REPEATS: Final = 1_000_000
+PATIENCE_S: Final = 6.0
+"""Seconds for which a measurement waits for a quiet machine."""
+
 _WARM_UP: Final = 2
 
 
@@ -28,7 +31,7 @@ class Latency(NamedTuple):
         p90_ms: Nine tenths are.
         min_ms: The fastest call.
         repeats: Number of calls.
-        redone: Rounds before this one that were noisier, and were taken again.
+        redone: Calls that were disturbed, and were made again.
     """
 
     median_ms: float
@@ -37,16 +40,6 @@ class Latency(NamedTuple):
     min_ms: float
     repeats: int
     redone: int = 0
-
-    @property
-    def spread(self) -> float:
-        """Median over fastest, at least 1."""
-        return self.median_ms / self.min_ms if self.min_ms > 0 else 1.0
-
-    @property
-    def is_noisy(self) -> bool:
-        """Whether the calls were disturbed."""
-        return self.spread > NOISY
 
 
 def clock_of(threads: int) -> tuple[str, Callable[[], float]]:
@@ -65,30 +58,66 @@ def take_turns(
     *,
     repeats: int,
     threads: int,
-    retries: int = RETRIES,
+    patience_s: float = PATIENCE_S,
 ) -> dict[str, Latency]:
     """Time calls that take turns, so that a busy spell of the machine meets all of them.
 
-    A round in which a call's median is above 1.1 times its fastest is taken again, as often as
-    ``retries`` allows; the least noisy round counts, for all calls.
-
     Args:
         calls: By name.
-        repeats: Timed calls of each in a round; two more go first and are not timed.
+        repeats: Timed calls of each; two more go first and are not timed.
         threads: That a call uses: decides the clock.
-        retries: Rounds that a noisy one may be followed by.
+        patience_s: As `quiet_runs`.
 
     Raises:
         InvalidValue: If there are too few or too many repeats.
     """
     require_repeats(repeats)
     _, clock = clock_of(threads)
-    best = _round(calls, repeats, clock)
+
+    def turn() -> list[float]:
+        seconds = []
+        for call in calls.values():
+            start = clock()
+            call()
+            seconds.append(clock() - start)
+        return seconds
+
+    for _ in range(_WARM_UP):
+        turn()
+    rows, redone = quiet_runs(turn, repeats, pace_of(clock), patience_s)
+    return {
+        name: latency_of(seconds)._replace(redone=redone)
+        for name, seconds in zip(calls, zip(*rows, strict=True), strict=False)
+    }
+
+
+def quiet_runs(
+    run: Callable[[], T], count: int, pace: Pace, patience_s: float = PATIENCE_S
+) -> tuple[list[T], int]:
+    """Runs between two readings of the machine's speed, both within 1.1 times its best.
+
+    Args:
+        run: Once.
+        count: Runs to return.
+        pace: Of the machine.
+        patience_s: Seconds after which disturbed runs count too.
+
+    Returns:
+        The runs, and how many others were disturbed and made again.
+    """
+    found: list[T] = []
     redone = 0
-    while redone < retries and _noise(best) > NOISY:
-        redone += 1
-        best = min(best, _round(calls, repeats, clock), key=_noise)
-    return {name: times._replace(redone=redone) for name, times in best.items()}
+    end = time.monotonic() + patience_s
+    before = pace.read()
+    while len(found) < count:
+        done = run()
+        after = pace.read()
+        if max(before, after) <= NOISY or time.monotonic() > end:
+            found.append(done)
+        else:
+            redone += 1
+        before = after
+    return found, redone
 
 
 def require_repeats(repeats: int) -> None:
@@ -99,23 +128,6 @@ def require_repeats(repeats: int) -> None:
     """
     if not 2 <= repeats <= MAX_REPEATS:
         raise InvalidValue(f"repeats must be from 2 to {MAX_REPEATS}, but is {repeats}.")
-
-
-def _round(
-    calls: Mapping[str, Callable[[], object]], repeats: int, clock: Callable[[], float]
-) -> dict[str, Latency]:
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for repeat in range(-_WARM_UP, repeats):
-        for name, call in calls.items():
-            start = clock()
-            call()
-            if repeat >= 0:
-                seconds[name].append(clock() - start)
-    return {name: latency_of(times) for name, times in seconds.items()}
-
-
-def _noise(times: Mapping[str, Latency]) -> float:
-    return max((latency.spread for latency in times.values()), default=1.0)
 
 
 def latency_of(seconds: Sequence[float]) -> Latency:

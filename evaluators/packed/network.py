@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from itertools import pairwise
 from statistics import median
 from time import perf_counter, thread_time
 from typing import NamedTuple
@@ -102,7 +104,7 @@ class PackedNetwork:
         compiler = Compiler(network, library, memory, threads=threads, variant=variant)
         last_read = {i: group.output for group in groups for i in group.reads}
         # on several threads, small operations wait for each other
-        with torch.no_grad(), _threads(threads):
+        with torch.no_grad(), on_threads(threads):
             for group in groups:
                 ended = tuple(i for i in group.reads if last_read[i] == group.output)
                 self._steps.append(_Step(group, compiler.run_of(group), ended))
@@ -115,7 +117,7 @@ class PackedNetwork:
             ValueError: If a value before a sign or code is NaN, which has none.
         """
         x = self._checked(images)
-        with torch.no_grad(), _threads(self._threads):
+        with torch.no_grad(), on_threads(self._threads):
             if not self.is_packed:
                 logits: Tensor = self.network(x)
                 return logits
@@ -134,26 +136,6 @@ class PackedNetwork:
 
         Args:
             images: As in a call.
-            repeats: Runs.
-
-        Raises:
-            InvalidValue: If the kernels are not compiled, or an argument does not fit.
-        """
-        nodes = self.network.graph.nodes
-        _, *seconds = self.step_seconds(images, repeats)
-        return [
-            StepTime(nodes[step.group.main].name, step.group.kind, median(times) * 1e3)
-            for step, times in zip(self._steps, seconds, strict=True)
-        ]
-
-    def step_seconds(self, images: Tensor, repeats: int) -> list[list[float]]:
-        """Seconds of each step in whole runs: the images' layout first, then the steps in order.
-
-        A step lasts from the end of the one before it to its own end, so the steps of a run add up
-        to the run.
-
-        Args:
-            images: As in a call.
             repeats: Runs; one more goes first and is not timed.
 
         Raises:
@@ -161,26 +143,39 @@ class PackedNetwork:
         """
         if repeats < 1:
             raise InvalidValue(f"repeats must be at least 1, but is {repeats}.")
+        nodes = self.network.graph.nodes
+        with on_threads(self._threads):
+            self.step_seconds(images)
+            runs = [self.step_seconds(images)[1:] for _ in range(repeats)]
+        return [
+            StepTime(nodes[step.group.main].name, step.group.kind, median(seconds) * 1e3)
+            for step, seconds in zip(self._steps, zip(*runs, strict=True), strict=True)
+        ]
+
+    def step_seconds(self, images: Tensor) -> list[float]:
+        """Seconds of each step of one run: the images' layout first, then the steps in order.
+
+        A step lasts from the end of the one before it to its own end, less the reading of the
+        clock, so the steps add up to the run.
+
+        Raises:
+            InvalidValue: If the kernels are not compiled, or the images do not fit.
+        """
         if not self.is_packed:
             raise InvalidValue("A profile needs the compiled CPU kernels, which are not there.")
         x = self._checked(images)
         clock: Callable[[], float] = thread_time if self._threads == 1 else perf_counter
-        seconds: list[list[float]] = [[] for _ in range(len(self._steps) + 1)]
-        with torch.no_grad(), _threads(self._threads):
-            for repeat in range(repeats + 1):
-                ends = [clock()]
-                values = {0: x.contiguous(memory_format=torch.channels_last)}
+        with torch.no_grad(), on_threads(self._threads):
+            ends = [clock()]
+            values = {0: x.contiguous(memory_format=torch.channels_last)}
+            ends.append(clock())
+            for group, run, ended in self._steps:
+                values[group.output] = run(*[values[i] for i in group.reads])
+                for i in ended:
+                    del values[i]
                 ends.append(clock())
-                for group, run, ended in self._steps:
-                    values[group.output] = run(*[values[i] for i in group.reads])
-                    for i in ended:
-                        del values[i]
-                    ends.append(clock())
-                # the first run warms up
-                if repeat:
-                    for times, before, after in zip(seconds, ends, ends[1:], strict=False):
-                        times.append(after - before)
-        return seconds
+        cost = _cost_of(clock)
+        return [max(0.0, after - before - cost) for before, after in pairwise(ends)]
 
     def _checked(self, images: Tensor) -> Tensor:
         if images.shape != self._shape or images.dtype != torch.float32 or images.is_cuda:
@@ -189,6 +184,13 @@ class PackedNetwork:
                 f"{list(images.shape)} on {images.device}."
             )
         return images
+
+
+@cache
+def _cost_of(clock: Callable[[], float]) -> float:
+    """Seconds between two readings of a clock: the thread's processor time is no cheap one."""
+    readings = [clock() for _ in range(1001)]
+    return median(after - before for before, after in pairwise(readings))
 
 
 def _check(network: Network, batch: int, threads: int) -> None:
@@ -207,7 +209,7 @@ def _check(network: Network, batch: int, threads: int) -> None:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def on_threads(count: int) -> Iterator[None]:
     """Run torch's operations on so many threads."""
     before = torch.get_num_threads()
     if before != count:

@@ -77,7 +77,7 @@ def test_wrong_use_is_one_sentence(bitfront, arguments, parts):
 def test_contenders_take_turns():
     order: list[str] = []
     calls = {name: lambda name=name: order.append(name) for name in "ab"}
-    times = take_turns(calls, repeats=3, threads=1, retries=0)
+    times = take_turns(calls, repeats=3, threads=1, patience_s=0.0)
     assert order == list("ab") * 5
     assert times["a"].repeats == 3
     with pytest.raises(InvalidValue, match="repeats"):

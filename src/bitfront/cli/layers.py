@@ -28,7 +28,7 @@ def list_tables(store: StoreUrl = DEFAULT_STORE, json: Json = False) -> None:
         return
     write_table(
         "Layer tables",
-        ("table", "measured on", "with", "layers", "timed again", "days"),
+        ("table", "measured on", "with", "layers", "disturbed", "days"),
         [
             (
                 n,

@@ -1,9 +1,12 @@
-"""Timed calls take turns, noisy rounds are taken again, and agreement is what its formula says."""
+"""Timed calls take turns, disturbed ones are made again, and agreement is what its formula says."""
+
+from time import thread_time
 
 import pytest
 from scipy.stats import kendalltau
 
 from bitfront.evaluators.latency import agreement, take_turns, timing
+from bitfront.evaluators.latency.pace import Pace, pace_of
 from bitfront.evaluators.latency.timing import latency_of
 from bitfront.spaces.errors import InvalidValue
 
@@ -22,11 +25,22 @@ class Clock:
         self.now += next(self.durations) / 1e3
 
 
+class Readings:
+    """A machine of known speed."""
+
+    def __init__(self, readings):
+        self.readings = iter(readings)
+
+    def read(self):
+        return next(self.readings, 1.0)
+
+
 @pytest.fixture
 def clock(monkeypatch):
-    def use(*durations):
+    def use(*durations, readings=()):
         made = Clock(durations)
         monkeypatch.setattr(timing, "clock_of", lambda threads: ("a clock", made.read))
+        monkeypatch.setattr(timing, "pace_of", lambda clock: Readings(readings))
         return made
 
     return use
@@ -37,43 +51,52 @@ def test_quantiles_are_those_of_the_times():
     assert found.median_ms == pytest.approx(6)
     assert (found.p10_ms, found.p90_ms) == (pytest.approx(2), pytest.approx(10))
     assert (found.min_ms, found.repeats, found.redone) == (1, 11, 0)
-    assert found.spread == pytest.approx(6)
-    assert found.is_noisy
 
 
-def test_a_quiet_round_is_taken_once(clock):
+def test_calls_on_a_quiet_machine_all_count(clock):
     made = clock(9, 9, 5, 5, 5.4, 5.4)
     found = take_turns({"a": made.call}, repeats=4, threads=1)["a"]
-    assert (found.median_ms, found.min_ms, found.redone) == (
-        pytest.approx(5.2),
-        pytest.approx(5),
-        0,
-    )
+    assert (found.median_ms, found.min_ms) == (pytest.approx(5.2), pytest.approx(5))
+    assert found.redone == 0
     assert next(made.durations, None) is None
 
 
-def test_a_noisy_round_is_taken_again_and_the_quietest_counts(clock):
-    warm = (1, 1)
-    noisy, worse, quiet = (5, 8, 8, 8), (1, 8, 8, 8), (6, 6, 6, 6.1)
-    made = clock(*warm, *noisy, *warm, *worse, *warm, *quiet)
-    found = take_turns({"a": made.call}, repeats=4, threads=1)["a"]
-    assert (found.median_ms, found.redone) == (pytest.approx(6), 2)
+def test_calls_beside_a_slow_reading_are_made_again(clock):
+    # before the first call, then after each: the second reading spoils two calls
+    made = clock(1, 1, 8, 8, 5, 5, readings=(1.0, 1.3, 1.05))
+    found = take_turns({"a": made.call}, repeats=2, threads=1)["a"]
+    assert (found.median_ms, found.repeats, found.redone) == (pytest.approx(5), 2, 2)
 
 
-def test_retries_end(clock):
-    made = clock(*[1, 1, 5, 8, 8, 8] * 3)
-    found = take_turns({"a": made.call}, repeats=4, threads=1, retries=2)["a"]
-    assert (found.median_ms, found.redone) == (pytest.approx(8), 2)
+def test_patience_ends(clock):
+    made = clock(1, 1, 8, 8, readings=[2.0] * 9)
+    found = take_turns({"a": made.call}, repeats=2, threads=1, patience_s=0.0)["a"]
+    assert (found.median_ms, found.redone) == (pytest.approx(8), 0)
 
 
-def test_contenders_are_judged_by_one_round(clock):
-    # a and b take turns: the first round is noisy for b alone, and is taken again for both
-    first = (1, 1, 1, 1, 5, 5, 5, 9, 5, 9)
-    second = (1, 1, 1, 1, 7, 6, 7, 6, 7, 6)
-    made = clock(*first, *second)
-    found = take_turns({"a": made.call, "b": made.call}, repeats=3, threads=1)
-    assert found["a"].median_ms == pytest.approx(7)
-    assert found["b"].median_ms == pytest.approx(6)
+def test_contenders_are_disturbed_together(clock):
+    # two turns of warming up, two beside the slow reading, two that count
+    made = clock(*[1, 1] * 2, 9, 6, 9, 4, 5, 4, 5, 4, readings=(1.0, 1.2, 1.0))
+    found = take_turns({"a": made.call, "b": made.call}, repeats=2, threads=1)
+    assert [found[name].median_ms for name in "ab"] == [pytest.approx(5), pytest.approx(4)]
+    assert [found[name].redone for name in "ab"] == [2, 2]
+
+
+def test_a_pace_is_relative_to_the_fastest_median():
+    times = iter([5, 5, 9, 5, 5, *[4, 4, 1, 4, 4], *[6, 6, 6, 6, 99], *[4] * 5])
+    made = Clock(times)
+    found = Pace(made.read, made.call, calibration_s=0.0)
+    # a single lucky reading is no speed
+    assert found.read() == 1.0
+    assert found.read() == pytest.approx(1.5)
+    assert found.read() == pytest.approx(1.0)
+
+
+def test_the_pace_of_this_machine():
+    found = pace_of(thread_time)
+    assert pace_of(thread_time) is found
+    readings = [found.read() for _ in range(20)]
+    assert all(reading >= 1 for reading in readings)
 
 
 @pytest.mark.parametrize("repeats", [0, 1, 2_000_000])

@@ -322,7 +322,6 @@ ENDS = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("tile", TILES, ids=repr)
 @pytest.mark.parametrize(("capability", "kernel", "kind"), ENDS)
 def test_every_end_of_every_tile(
@@ -341,14 +340,12 @@ def test_every_end_of_every_tile(
     assert code.shared_bytes <= 99 * 1024
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("capability", [86, 89])
 def test_the_devices_between(capability: int, monkeypatch: pytest.MonkeyPatch) -> None:
     launch = launch_of(monkeypatch, kernel=3, tile=LARGE, finish=finish_of("bits", 512))
     require_native(machine_code(launch, capability), 64)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stages", [0, 4])
 @pytest.mark.parametrize(
     "formats", [(U2, BINARY), (D2, D2), (CodeFormat(bits=4, coding="signed"), BINARY)], ids=repr
@@ -369,7 +366,6 @@ def test_planes_stay_on_the_tensor_cores(
     assert rest == 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 33, 96, 512])
 @pytest.mark.parametrize(
     ("size", "kernel", "outputs"), [((1, 1, 1), 1, 1), ((1, 1, 1), 3, 1), ((1, 7, 1), 3, 33)]
