@@ -28,6 +28,7 @@ TASK = Task(input=(3, 32, 32), classes=10)
 NETWORKS = 50
 RATIO = 10.0
 SEED = "layer table"
+PATIENCE_S = 6.0
 
 
 def drawn(space: str, count: int) -> list[tuple[str, Architecture]]:
@@ -69,12 +70,12 @@ def main() -> None:
     for seed, architecture in candidates:
         missing = table.missing(layers_of(architecture.lower()))
         new[seed] = len(missing)
-        table.add(time_layers(architecture, setting, set(missing)))
+        table.add(time_layers(architecture, setting, set(missing), patience_s=PATIENCE_S))
     random.Random(SEED).shuffle(candidates)
     rows: list[dict[str, Any]] = []
     for seed, architecture in candidates:
         layers = layers_of(architecture.lower())
-        whole = time_network(architecture, setting)
+        whole = time_network(architecture, setting, patience_s=PATIENCE_S)
         rows.append(
             {
                 "seed": seed,

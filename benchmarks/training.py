@@ -21,13 +21,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,8 +33,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from bitfront.evaluators.latency import cpu_name
 from bitfront.evaluators.training.optimizer import build_optimizer
+from bitfront.kernels import machine
 from bitfront.spaces import Architecture, Builder, Network, Recipe, build
 from bitfront.spaces.ops import BatchNorm, Conv2d, Input, Quantize
 from bitfront.spaces.quantizers import SIGN, SIGN_WEIGHT
@@ -210,12 +208,7 @@ PEERS: dict[str, tuple[Callable[[int], nn.Module], float]] = {
 
 def versions() -> dict[str, str]:
     """Versions of what is timed; "absent" where a peer cannot be imported."""
-    found = {"python": platform.python_version()}
-    for package in ("bitfront", "torch", *PEERS):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "absent"
+    found = machine.versions(("bitfront", "torch", *PEERS))
     for name, (make, _) in PEERS.items():
         try:
             make(8)
@@ -318,7 +311,7 @@ def main() -> None:
         "optimizer": "RAdam",
         "memory_format": "channels_last",
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": cpu_name(),
+        "machine": machine.cpu_name(),
         "cores": os.cpu_count(),
         "load_average": {"before": os.getloadavg()[0]},
         "versions": found,

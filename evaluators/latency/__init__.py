@@ -20,7 +20,7 @@ from bitfront.evaluators.latency.table import (
     table_names,
     write_table,
 )
-from bitfront.evaluators.latency.timing import Latency, clock_of, cpu_name, take_turns, versions
+from bitfront.evaluators.latency.timing import Latency, clock_of, take_turns
 
 __all__ = [
     "Agreement",
@@ -31,13 +31,11 @@ __all__ = [
     "MissingLayers",
     "agreement",
     "clock_of",
-    "cpu_name",
     "find_table",
     "layers_of",
     "read_table",
     "shown",
     "table_names",
     "take_turns",
-    "versions",
     "write_table",
 ]

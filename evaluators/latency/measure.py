@@ -19,17 +19,16 @@ from bitfront.evaluators.latency.table import LatencySetting, LayerTime
 from bitfront.evaluators.latency.timing import (
     PATIENCE_S,
     clock_of,
-    cpu_name,
     latency_of,
     quiet_runs,
     require_repeats,
     take_turns,
-    versions,
 )
 from bitfront.evaluators.measurement import Measurement
 from bitfront.evaluators.packed import PackedNetwork
 from bitfront.evaluators.packed.network import on_threads
 from bitfront.kernels import cpu
+from bitfront.kernels.machine import cpu_name, versions
 from bitfront.spaces.architecture import Architecture
 from bitfront.spaces.errors import InvalidValue
 from bitfront.spaces.network import build
@@ -49,7 +48,7 @@ def setting_here(*, threads: int = 1, batch: int = 1) -> LatencySetting:
             "Layers are timed on the compiled CPU kernels, which are not there: install a C "
             "compiler and reinstall bitfront, or name a layer table that was measured elsewhere."
         )
-    used = versions()
+    used = versions(("bitfront", "torch"))
     return LatencySetting(
         device="cpu",
         machine=cpu_name(),

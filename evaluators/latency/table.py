@@ -143,7 +143,7 @@ class LayerTable:
 
     @property
     def redone(self) -> int:
-        """Layers whose first timing was noisy and was taken again."""
+        """Layers for which disturbed runs were made again."""
         return sum(time.times.redone > 0 for time in self)
 
     @property

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from statistics import median, quantiles
 from time import perf_counter, thread_time
 from typing import Final, NamedTuple, TypeVar
@@ -16,7 +14,7 @@ from bitfront.spaces.errors import InvalidValue
 T = TypeVar("T")
 
 MAX_REPEATS: Final = 1_000_000
-PATIENCE_S: Final = 6.0
+PATIENCE_S: Final = 2.0
 """Seconds for which a measurement waits for a quiet machine."""
 
 _WARM_UP: Final = 2
@@ -140,26 +138,3 @@ def latency_of(seconds: Sequence[float]) -> Latency:
         min_ms=min(seconds) * 1e3,
         repeats=len(seconds),
     )
-
-
-def cpu_name() -> str:
-    """The CPU's name, as the system gives it."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a measurement depends on."""
-    found = {"python": platform.python_version()}
-    for package in ("bitfront", "torch", "onnxruntime"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "absent"
-    return found

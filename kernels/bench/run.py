@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from statistics import median, quantiles
 from time import perf_counter, thread_time
 from typing import Any, Final
@@ -16,6 +14,7 @@ from bitfront.kernels import cpu
 from bitfront.kernels.bench.cases import CASES, ConvCase, GemmCase
 from bitfront.kernels.bench.ours import InexactKernel, ours
 from bitfront.kernels.bench.peers import Contender, peers
+from bitfront.kernels.machine import cpu_name, versions
 from bitfront.kernels.native_library import load
 
 __all__ = ["InexactKernel", "run"]
@@ -75,11 +74,11 @@ def run(
         "benchmark": "kernels",
         "device": "cpu",
         "date": datetime.now(UTC).date().isoformat(),
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "variant": chosen,
         "variants": list(cpu.variants()),
         "rounds": rounds,
-        "versions": _versions(),
+        "versions": versions(("bitfront", "torch", "onnxruntime", "numpy")),
         "runs": runs,
     }
 
@@ -182,24 +181,3 @@ def _ratios(rows: list[dict[str, Any]]) -> dict[str, float]:
         if (peer := best(precision)) is not None
         for name, ms in mine.items()
     }
-
-
-def _cpu_name() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in ("bitfront", "torch", "onnxruntime", "numpy"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "absent"
-    return found

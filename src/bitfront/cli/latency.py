@@ -109,9 +109,10 @@ def measure(
     """
     import torch
 
-    from bitfront.evaluators.latency import clock_of, cpu_name, take_turns, versions
+    from bitfront.evaluators.latency import clock_of, take_turns
     from bitfront.evaluators.packed import PackedNetwork
     from bitfront.kernels import cpu
+    from bitfront.kernels.machine import cpu_name, versions
     from bitfront.spaces.network import build
 
     # 32-bit layers of the packed network, and the twin's, share one setting
@@ -134,7 +135,7 @@ def measure(
             "packed": packed.is_packed,
             "variant": cpu.variants()[-1] if packed.is_packed else None,
             "cpu": cpu_name(),
-            "versions": versions(),
+            "versions": versions(("bitfront", "torch", "onnxruntime")),
             "latency": times["packed"]._asdict(),
         }
         if twin:
