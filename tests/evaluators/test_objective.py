@@ -9,7 +9,7 @@ import pytest
 from bitfront.evaluators.cost import count, estimate_energy, peak_memory_bytes
 from bitfront.evaluators.hardware.profile import load_profile
 from bitfront.evaluators.measurement import Measurement
-from bitfront.evaluators.objective import cost_measurements, objectives
+from bitfront.evaluators.objective import Costed, cost_measurements, objectives
 from bitfront.spaces import InvalidValue, zoo
 from bitfront.spaces.plan import plan
 
@@ -20,7 +20,7 @@ def test_every_objective_has_a_unit_a_direction_and_a_title():
         assert objective.unit
         assert objective.title
         assert objective.direction in ("maximize", "minimize")
-        assert objective.needs in ("nothing", "hardware", "training")
+        assert objective.needs in ("nothing", "hardware", "layers", "training")
         assert (objective.measure is None) == (objective.needs == "training")
 
 
@@ -61,3 +61,10 @@ def test_a_measurement_that_says_nothing_is_refused(change, sentence):
     good = {"objective": "energy", "value": 1.0, "unit": "mJ", "method": "estimated"}
     with pytest.raises(InvalidValue, match=sentence):
         Measurement(**{**good, **change})
+
+
+def test_the_latency_needs_a_table():
+    graph = zoo.get("quicknet-small").architecture().lower()
+    costed = Costed(graph=graph, plan=plan(graph))
+    with pytest.raises(InvalidValue, match="needs a table of layer times"):
+        objectives["latency"].measure(costed)
