@@ -18,11 +18,10 @@ from typing import Final
 from bitfront.evaluators.hardware.profile import load_profile
 from bitfront.evaluators.latency import MissingLayers
 from bitfront.evaluators.measurement import Measurement
-from bitfront.evaluators.objective import cost_measurements
 from bitfront.search.asking import Asker
 from bitfront.search.config import SearchConfig
 from bitfront.search.front import Front, front_of
-from bitfront.search.layers import LayerSource
+from bitfront.search.layers import LayerSource, costs_of
 from bitfront.search.record import (
     EnergyEntry,
     StudyRecord,
@@ -268,7 +267,7 @@ class Engine:
         try:
             candidate = self._space(choose, self._task)
             duplicate_of = self._known.get(candidate.digest)
-            costs = self._costs(candidate)
+            costs = costs_of(candidate.architecture, self._hardware, self._layers)
         except InfeasibleArchitecture as reason:
             state, error = TrialState.INFEASIBLE, str(reason)
             violations = {"architecture": 1.0}
@@ -309,13 +308,6 @@ class Engine:
         else:
             self._asker.tell(trial.number, state, {})
         return trial
-
-    def _costs(self, candidate: Candidate) -> dict[str, Measurement]:
-        layers = self._layers
-        if layers is None:
-            return cost_measurements(candidate.architecture, self._hardware)
-        layers.ensure(candidate.architecture)
-        return cost_measurements(candidate.architecture, self._hardware, layers.table)
 
     def _find_front(self) -> Front:
         return front_of(self._evaluated, self._study.objectives, self._study.reference_point)

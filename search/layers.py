@@ -6,8 +6,10 @@ import logging
 from collections.abc import Iterable
 from typing import Final, Protocol
 
-from bitfront.evaluators.latency import LayerTable, find_table, layers_of
+from bitfront.evaluators.hardware.profile import HardwareProfile
+from bitfront.evaluators.latency import LayerTable, MissingLayers, find_table, layers_of
 from bitfront.evaluators.measurement import Measurement
+from bitfront.evaluators.objective import cost_measurements
 from bitfront.search.config import SearchConfig
 from bitfront.search.front import Front
 from bitfront.search.holding import held
@@ -33,8 +35,8 @@ class LayerSource(Protocol):
     table: LayerTable
     trainings: set[int]
 
-    def ensure(self, architecture: Architecture) -> None:
-        """Make sure that the table has all layers of an architecture, where that is possible."""
+    def ensure(self, architecture: Architecture) -> bool:
+        """Time the layers of an architecture that the table lacks; False if that is impossible."""
         ...
 
     def whole(self, architecture: Architecture) -> Measurement | None:
@@ -53,8 +55,9 @@ class RecordedLayers:
         self.table = table
         self.trainings: set[int] = set()
 
-    def ensure(self, architecture: Architecture) -> None:
-        """Nothing: it has what it has."""
+    def ensure(self, architecture: Architecture) -> bool:
+        """False: it has what it has."""
+        return False
 
     def whole(self, architecture: Architecture) -> Measurement | None:
         """None: the machine is not this one."""
@@ -82,18 +85,19 @@ class MeasuredLayers:
         self.table = store.layer_table(setting_here())
         self.timed = 0
 
-    def ensure(self, architecture: Architecture) -> None:
+    def ensure(self, architecture: Architecture) -> bool:
         """Time the layers that the table lacks."""
         from bitfront.evaluators.latency.measure import time_layers
 
         missing = self.table.missing(layers_of(architecture.lower()))
         if not missing:
-            return
+            return True
         with held(self.trainings):
             times = time_layers(architecture, self.table.setting, set(missing))
         self._store.add_layer_times(self.table.setting, times)
         self.table.add(times)
         self.timed += len(times)
+        return True
 
     def whole(self, architecture: Architecture) -> Measurement:
         """Its latency end to end."""
@@ -119,6 +123,36 @@ def latency_pairs(points: Iterable[TrialPoint]) -> list[tuple[float, float]]:
     return pairs
 
 
+def costs_of(
+    architecture: Architecture, hardware: HardwareProfile | None, source: LayerSource | None
+) -> dict[str, Measurement]:
+    """`cost_measurements`, with the latency where there is a source; missing layers are timed.
+
+    Raises:
+        InfeasibleArchitecture: If the network cannot be lowered.
+        MissingLayers: If the source cannot time a layer that it lacks.
+    """
+    if source is None:
+        return cost_measurements(architecture, hardware)
+    try:
+        return cost_measurements(architecture, hardware, source.table)
+    except MissingLayers:
+        if not source.ensure(architecture):
+            raise
+        return cost_measurements(architecture, hardware, source.table)
+
+
+def recorded_layers(config: SearchConfig) -> RecordedLayers | None:
+    """The table that a configuration names; None if it needs none, or times layers here.
+
+    Raises:
+        InvalidValue: If there is no such table.
+    """
+    if not config.needs_latency or config.latency == "cpu":
+        return None
+    return RecordedLayers(find_table(config.latency))
+
+
 def layer_source(config: SearchConfig, store: Store) -> LayerSource | None:
     """The source that a configuration names; None if nothing in it needs a latency.
 
@@ -128,8 +162,9 @@ def layer_source(config: SearchConfig, store: Store) -> LayerSource | None:
     """
     if not config.needs_latency:
         return None
-    if config.latency != "cpu":
-        return RecordedLayers(find_table(config.latency))
+    recorded = recorded_layers(config)
+    if recorded is not None:
+        return recorded
     for study in store.list_studies():
         lease = store.driver(study.id) if study.name != config.name else None
         if lease is not None and lease.host_id == host_id():

@@ -8,9 +8,9 @@ from typing import Final
 from bitfront.evaluators.hardware.profile import load_profile
 from bitfront.evaluators.latency import MissingLayers
 from bitfront.evaluators.measurement import Measurement
-from bitfront.evaluators.objective import cost_measurements
 from bitfront.search.config import SearchConfig
-from bitfront.search.layers import LayerSource
+from bitfront.search.layers import LayerSource, costs_of
+from bitfront.search.stopping import Interrupted
 from bitfront.spaces import RandomChoose, Task, spaces
 from bitfront.spaces.errors import InfeasibleArchitecture
 
@@ -36,7 +36,7 @@ def worst_costs(
         keep_on: Asked between the candidates.
 
     Raises:
-        KeyboardInterrupt: If ``keep_on`` says no.
+        Interrupted: If ``keep_on`` says no.
         InfeasibleArchitecture: If no sampled candidate can be built.
         MissingLayers: If none of them can be costed by a layer table of elsewhere.
     """
@@ -45,14 +45,14 @@ def worst_costs(
     failure: InfeasibleArchitecture | MissingLayers | None = None
     for index in range(SAMPLES):
         if not keep_on():
-            raise KeyboardInterrupt
+            raise Interrupted(
+                "Interrupted before the study was begun; layers that were timed are kept, and the "
+                "same command goes on from there."
+            )
         choose = RandomChoose(f"{config.seed}:reference:{index}")
         try:
             candidate = spaces[config.space](choose, task)
-            if layers is not None:
-                layers.ensure(candidate.architecture)
-            table = None if layers is None else layers.table
-            rows.append(cost_measurements(candidate.architecture, hardware, table))
+            rows.append(costs_of(candidate.architecture, hardware, layers))
         except (InfeasibleArchitecture, MissingLayers) as error:
             failure = error
     if not rows and failure is not None:

@@ -11,6 +11,8 @@ from enum import StrEnum
 from types import FrameType
 from typing import Final
 
+from bitfront.spaces.errors import BitfrontError
+
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 # whoever asks so often means it
 _INSISTING: Final = 4
@@ -24,6 +26,10 @@ class StopReason(StrEnum):
     ENERGY = "energy"
     CARBON = "carbon"
     ERROR = "error"
+
+
+class Interrupted(BitfrontError):
+    """What was under way ended early because it was asked to, and can be gone on with."""
 
 
 class Stop:

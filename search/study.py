@@ -22,6 +22,7 @@ from bitfront.search.layers import (
     LayerSource,
     layer_source,
     measure_front,
+    recorded_layers,
     require_same_place,
 )
 from bitfront.search.progress import Progress, Watch, unwatched
@@ -135,10 +136,12 @@ def run_search(
     began = time.monotonic()
     stop = stop or Stop(config.time_budget_s)
     data = load_task(config)
+    # a table that is not there is refused before a store is made
+    recorded = recorded_layers(config)
     with ExitStack() as stack:
         stack.enter_context(Signals(stop).caught())
         store = stack.enter_context(open_store(config.store, create=True))
-        layers = layer_source(config, store)
+        layers = layer_source(config, store) if recorded is None else recorded
         if layers is not None:
             progress(_before(config, began))
         study = _open_study(store, config, data, layers, stop)

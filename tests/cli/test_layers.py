@@ -96,3 +96,12 @@ def test_a_network_that_a_table_does_not_cover(bitfront, small):
     assert ran.status == 2
     assert "has no time for" in ran.err
     assert "the first: input 3x224x224" in ran.err
+
+
+def test_a_table_that_is_not_there_leaves_no_store(bitfront, tmp_path):
+    ran = bitfront(
+        "search", "--store", "a.db", "--objectives", "accuracy,latency", "--latency", "no.json"
+    )
+    assert ran.status == 2
+    assert "no.json cannot be read" in ran.err
+    assert not (tmp_path / "a.db").exists()

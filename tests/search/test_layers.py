@@ -34,7 +34,7 @@ from bitfront.search.layers import (
     require_same_place,
 )
 from bitfront.search.record import TrialState
-from bitfront.search.stopping import Stop, StopReason
+from bitfront.search.stopping import Interrupted, Stop, StopReason
 from bitfront.search.store import StudyBusy, open_store
 from bitfront.spaces import RandomChoose, spaces
 from bitfront.spaces.errors import InvalidValue
@@ -112,10 +112,17 @@ def test_a_search_times_what_it_has_not_seen_and_keeps_it(make):
     assert not stored.missing(layers)
     # what is known is not timed again
     timed = source.timed
-    source.ensure(trial.candidate.architecture)
+    assert source.ensure(trial.candidate.architecture)
     assert source.timed == timed
     again = layer_source(study.config, study.store)
     assert list(again.table) == list(stored)
+
+
+def test_an_interruption_before_the_study_is_one_sentence(make):
+    study = make()
+    with pytest.raises(Interrupted, match="the same command goes on from there") as error:
+        reference.worst_costs(study.config, study.task, study.layers, keep_on=lambda: False)
+    assert error.value.exit_status == 1
 
 
 def test_the_reference_is_beyond_the_sampled_latencies(make):
