@@ -2,8 +2,8 @@
 
 The architectures are drawn from the space ``melius`` for 3x32x32 images with fixed seeds; those
 within a factor of 10 are kept. The table is filled as in a search: each network's missing layers
-are timed when it comes, and then networks are timed end to end in another order, so that most
-layers of a sum were timed inside other networks.
+are timed when it comes, so most layers of a sum were timed inside other networks. Then the networks
+are timed end to end, in another order.
 
 Run ``python benchmarks/layer_table.py``; ``--json FILE`` keeps the figures, ``--save FILE`` the
 table. Set OMP_NUM_THREADS=1.

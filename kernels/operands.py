@@ -2,18 +2,82 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from bitfront.kernels.geometry import Conv2dGeometry, Fill, Pair
 from bitfront.kernels.layout import (
+    BINARY,
     MAX_ELEMENTS,
     CodeFormat,
+    PackedBits,
+    PackedCodes,
     require_clear_padding,
     require_int,
+    require_type,
     require_words,
 )
 from bitfront.kernels.packing import pack_bits, row_count, unpack_bits
+
+Packed = PackedBits | PackedCodes
+
+
+def planes_of(packed: Packed) -> tuple[Tensor, CodeFormat]:
+    """Words [Q, ..., P], and what their bits are worth.
+
+    Raises:
+        TypeError: If the operand is not packed.
+    """
+    if isinstance(packed, PackedBits):
+        return packed.words[None], BINARY
+    require_type("an operand", packed, PackedCodes)
+    return packed.words, packed.format
+
+
+class WeightSums(NamedTuple):
+    """A weight that was checked, and what every kernel needs of it.
+
+    Attributes:
+        words: int32 [R, N, h, w, P].
+        format: What the bits are worth.
+        ones: int32 [R, N], the ones of each plane of each output.
+        tap_sums: int32 [N, T], the sum of an output's weights at a tap.
+    """
+
+    words: Tensor
+    format: CodeFormat
+    ones: Tensor
+    tap_sums: Tensor
+
+
+def weight_sums(weight: Packed, groups: int) -> WeightSums:
+    """Check a weight, words [N, h, w, P] or [N, P] of each plane, and sum it up.
+
+    Raises:
+        TypeError: If it is neither `PackedBits` nor `PackedCodes`.
+        ValueError: If its shape or padding bits are wrong, or groups do not divide N.
+    """
+    words, format = planes_of(weight)
+    if words.dim() == 3:
+        words = words[:, :, None, None]
+    if words.dim() != 5:
+        raise ValueError(
+            "`weight` must be [N, h, w, words] or [N, words] of each plane, but got "
+            f"{tuple(words.shape[1:])}."
+        )
+    require_int("groups", groups, 1)
+    if words.shape[1] % groups:
+        raise ValueError(
+            f"`N % groups == 0` must hold, but got (N={words.shape[1]}, groups={groups})."
+        )
+    require_clear_padding("weight", words, weight.channels)
+    ones_RNT = row_count(words.flatten(2, 3))
+    plane_values = torch.tensor(format.plane_values, dtype=torch.int32, device=words.device)
+    sums_NT = (plane_values[:, None, None] * ones_RNT).sum(0, dtype=torch.int32)
+    sums_NT += weight.channels * format.offset
+    return WeightSums(words, format, ones_RNT.sum(-1, dtype=torch.int32), sums_NT)
 
 
 def weighted_rows(words_QXP: Tensor, format: CodeFormat) -> Tensor:

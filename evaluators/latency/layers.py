@@ -15,9 +15,9 @@ over       the maps that the step may write over, or add to where they lie
 =========  ======================================================================================
 
 Two steps of one text run the same code on maps of the same sizes, in whatever networks they stand.
-Batch, threads, instruction set and versions are the setting of a table, not part of a layer. The
-width of the larger map around a part is left out: it moves times by less than their spread, and
-would make nearly every layer of a dense block unique.
+Batch, threads, instruction set and versions are the setting of a table, not part of a layer. Two
+things that also move times are left out, since they would make nearly every layer unique: the width
+of the larger map around a part, and whether the rest of the network leaves room in the caches.
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ from bitfront.kernels.cpu.finish import Affine, Finish, Threshold
 from bitfront.kernels.cpu.interleave import interleave
 from bitfront.kernels.cpu.packer import Thresholds, pack, pack_nchw
 from bitfront.kernels.cpu.product import Product, prepare_product
-from bitfront.kernels.cpu.weight import CpuWeight, Packed, prepare_weight
+from bitfront.kernels.cpu.weight import CpuWeight, prepare_weight
+from bitfront.kernels.operands import Packed
 
 __all__ = [
     "Affine",

@@ -7,7 +7,7 @@ from torch import Tensor
 from bitfront.kernels import reference
 from bitfront.kernels.cpu.finish import Affine, Finish, finished
 from bitfront.kernels.cpu.product import prepare_product
-from bitfront.kernels.cpu.weight import CpuWeight, Packed, planes_of
+from bitfront.kernels.cpu.weight import CpuWeight
 from bitfront.kernels.geometry import Conv2dGeometry, Fill, Pair
 from bitfront.kernels.layout import (
     CodeFormat,
@@ -16,6 +16,7 @@ from bitfront.kernels.layout import (
     require_type,
 )
 from bitfront.kernels.native_library import load
+from bitfront.kernels.operands import Packed, planes_of
 from bitfront.kernels.packing import row_count
 
 

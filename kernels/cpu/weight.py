@@ -4,22 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from bitfront.kernels.layout import (
-    BINARY,
-    CodeFormat,
-    PackedBits,
-    PackedCodes,
-    require_clear_padding,
-    require_int,
-    require_type,
-)
+from bitfront.kernels.layout import CodeFormat
 from bitfront.kernels.native_library import PANEL
-from bitfront.kernels.packing import row_count
-
-Packed = PackedBits | PackedCodes
+from bitfront.kernels.operands import Packed, planes_of, weight_sums
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,18 +34,6 @@ class CpuWeight:
     tap_sums: Tensor
 
 
-def planes_of(packed: Packed) -> tuple[Tensor, CodeFormat]:
-    """Words [Q, ..., P], and what their bits are worth.
-
-    Raises:
-        TypeError: If the operand is not packed.
-    """
-    if isinstance(packed, PackedBits):
-        return packed.words[None], BINARY
-    require_type("an operand", packed, PackedCodes)
-    return packed.words, packed.format
-
-
 def prepare_weight(weight: Packed, groups: int = 1) -> CpuWeight:
     """Bring a weight into panels of 32 outputs.
 
@@ -68,31 +45,17 @@ def prepare_weight(weight: Packed, groups: int = 1) -> CpuWeight:
         TypeError: If it is neither `PackedBits` nor `PackedCodes`.
         ValueError: If its shape, device or padding bits are wrong, or groups do not divide N.
     """
-    words, format = planes_of(weight)
-    if words.dim() == 3:
-        words = words[:, :, None, None]
-    if words.dim() != 5 or words.device.type != "cpu":
-        raise ValueError(
-            "`weight` must be [N, h, w, words] or [N, words] of each plane, on the CPU, but got "
-            f"{tuple(words.shape[1:])} on {words.device}."
-        )
-    require_int("groups", groups, 1)
-    if words.shape[1] % groups:
-        raise ValueError(
-            f"`N % groups == 0` must hold, but got (N={words.shape[1]}, groups={groups})."
-        )
-    require_clear_padding("weight", words, weight.channels)
-    ones_RNT = row_count(words.flatten(2, 3))
-    plane_values = torch.tensor(format.plane_values, dtype=torch.int32)
-    sums_NT = (plane_values[:, None, None] * ones_RNT).sum(0, dtype=torch.int32)
-    sums_NT += weight.channels * format.offset
+    device = planes_of(weight)[0].device
+    if device.type != "cpu":
+        raise ValueError(f"`weight` must be on the CPU, but is on {device}.")
+    words, format, ones_RN, sums_NT = weight_sums(weight, groups)
     return CpuWeight(
         source=weight,
         words=words,
         format=format,
         groups=groups,
         panels=by_panel(words.flatten(2), groups).transpose(-1, -2).contiguous(),
-        ones=by_panel(ones_RNT.sum(-1, dtype=torch.int32), groups),
+        ones=by_panel(ones_RN, groups),
         tap_sums=by_panel(sums_NT.T, groups),
     )
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from bitfront.kernels.gpu.product import Product
     from bitfront.kernels.gpu.tensor_core_product import TensorCoreProduct
     from bitfront.kernels.gpu.tiles import Tile
-    from bitfront.kernels.gpu.weight import GpuWeight, Packed, prepare_weight
+    from bitfront.kernels.gpu.weight import GpuWeight, prepare_weight
+    from bitfront.kernels.operands import Packed
 
 __all__ = [
     "Affine",

@@ -9,9 +9,9 @@ from bitfront.kernels.gpu.dispatch import Route
 from bitfront.kernels.gpu.finish import Finish
 from bitfront.kernels.gpu.prepare import prepare_product
 from bitfront.kernels.gpu.tiles import Tile
-from bitfront.kernels.gpu.weight import GpuWeight, Packed, planes_of
+from bitfront.kernels.gpu.weight import GpuWeight
 from bitfront.kernels.layout import require_clear_padding, require_type
-from bitfront.kernels.operands import require_same_device
+from bitfront.kernels.operands import Packed, planes_of, require_same_device
 
 
 def gemm(

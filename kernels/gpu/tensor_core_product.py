@@ -28,7 +28,7 @@ from bitfront.kernels.gpu.launch import blocks, on_device
 from bitfront.kernels.gpu.packing import regroup
 from bitfront.kernels.gpu.tensor_core import gemm_kernel
 from bitfront.kernels.gpu.tensor_core_conv import conv_kernel
-from bitfront.kernels.gpu.weight import GpuWeight, Packed, planes_of
+from bitfront.kernels.gpu.weight import GpuWeight
 from bitfront.kernels.layout import (
     WORD_BITS,
     CodeFormat,
@@ -37,7 +37,7 @@ from bitfront.kernels.layout import (
     require_type,
     word_count,
 )
-from bitfront.kernels.operands import fill_words, require_accumulator, taps
+from bitfront.kernels.operands import Packed, fill_words, planes_of, require_accumulator, taps
 from bitfront.kernels.packing import row_count
 
 MAX_TAPS: Final = 31

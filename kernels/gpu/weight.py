@@ -5,22 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from bitfront.kernels.layout import (
-    BINARY,
-    CodeFormat,
-    PackedBits,
-    PackedCodes,
-    require_clear_padding,
-    require_int,
-    require_type,
-)
-from bitfront.kernels.packing import row_count
-
-Packed = PackedBits | PackedCodes
+from bitfront.kernels.layout import CodeFormat
+from bitfront.kernels.operands import Packed, weight_sums
 
 ROW_WORDS: Final = 16
 """Rows end on a multiple of so many words: one step of the tensor cores, 512 bits."""
@@ -49,18 +38,6 @@ class GpuWeight:
     tap_sums: Tensor
 
 
-def planes_of(packed: Packed) -> tuple[Tensor, CodeFormat]:
-    """Words [Q, ..., P], and what their bits are worth.
-
-    Raises:
-        TypeError: If the operand is not packed.
-    """
-    if isinstance(packed, PackedBits):
-        return packed.words[None], BINARY
-    require_type("an operand", packed, PackedCodes)
-    return packed.words, packed.format
-
-
 def prepare_weight(weight: Packed, groups: int = 1) -> GpuWeight:
     """Bring a weight into rows of words, on the device where it is.
 
@@ -72,24 +49,7 @@ def prepare_weight(weight: Packed, groups: int = 1) -> GpuWeight:
         TypeError: If it is neither `PackedBits` nor `PackedCodes`.
         ValueError: If its shape or padding bits are wrong, or groups do not divide N.
     """
-    words, format = planes_of(weight)
-    if words.dim() == 3:
-        words = words[:, :, None, None]
-    if words.dim() != 5:
-        raise ValueError(
-            "`weight` must be [N, h, w, words] or [N, words] of each plane, but got "
-            f"{tuple(words.shape[1:])}."
-        )
-    require_int("groups", groups, 1)
-    if words.shape[1] % groups:
-        raise ValueError(
-            f"`N % groups == 0` must hold, but got (N={words.shape[1]}, groups={groups})."
-        )
-    require_clear_padding("weight", words, weight.channels)
-    ones_RNT = row_count(words.flatten(2, 3))
-    plane_values = torch.tensor(format.plane_values, dtype=torch.int32, device=words.device)
-    sums_NT = (plane_values[:, None, None] * ones_RNT).sum(0, dtype=torch.int32)
-    sums_NT += weight.channels * format.offset
+    words, format, ones_RN, sums_NT = weight_sums(weight, groups)
     flat = words.flatten(2)
     return GpuWeight(
         source=weight,
@@ -97,6 +57,6 @@ def prepare_weight(weight: Packed, groups: int = 1) -> GpuWeight:
         format=format,
         groups=groups,
         rows=pad(flat, (0, -flat.shape[-1] % ROW_WORDS)).contiguous(),
-        ones=ones_RNT.sum(-1, dtype=torch.int32),
+        ones=ones_RN,
         tap_sums=sums_NT.T.contiguous(),
     )
