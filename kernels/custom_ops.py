@@ -44,7 +44,7 @@ from bitfront.kernels.layout import (
     require_tensor,
     require_words,
 )
-from bitfront.kernels.op_shapes import group_share, integers, window_of
+from bitfront.kernels.op_shapes import format_of, group_share, integers, window_of
 from bitfront.kernels.operands import conv_geometry, require_matrices
 from bitfront.kernels.reused_weights import reused_product
 
@@ -92,7 +92,7 @@ def bitserial_gemm(a: Tensor, b: Tensor, k: int, a_coding: Coding, b_coding: Cod
         TypeError: As `kernels.bitserial_gemm`.
         ValueError: As `kernels.bitserial_gemm`.
     """
-    formats = _format("a", a, 3, a_coding), _format("b", b, 3, b_coding)
+    formats = format_of("a", a, 3, a_coding), format_of("b", b, 3, b_coding)
     require_matrices(a[0], b[0], k)
     require_clear_padding("a", a, k)
     require_clear_padding("b", b, k)
@@ -163,7 +163,7 @@ def bitserial_conv2d(
         TypeError: As `kernels.bitserial_conv2d`.
         ValueError: As `kernels.bitserial_conv2d`.
     """
-    formats = _format("x", x, 5, x_coding), _format("weight", weight, 5, weight_coding)
+    formats = format_of("x", x, 5, x_coding), format_of("weight", weight, 5, weight_coding)
     window = (stride, padding, dilation, groups, fill)
     return _convolve(x, weight, weight, channels, formats, *window)
 
@@ -209,15 +209,6 @@ def _convolve(
         groups=groups,
         fill=rule,
     )
-
-
-def _format(name: str, words: Tensor, axes: int, coding: Coding) -> CodeFormat:
-    if require_tensor(name, words).dim() != axes:
-        raise ValueError(
-            f"`{name}` must have {axes} axes, planes first and words last, but got shape "
-            f"{tuple(words.shape)}."
-        )
-    return CodeFormat(bits=words.shape[0], coding=coding)
 
 
 def _codes(words: Tensor, channels: int, format: CodeFormat) -> PackedCodes:

@@ -1,4 +1,4 @@
-"""Shapes of the operators' results, for tracing: no data is read, and a size may be a symbol."""
+"""Shapes and formats of the operators, for tracing: no data is read, a size may be a symbol."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
-from bitfront.kernels.layout import WORD_BITS, CodeFormat, Coding, require_int
+from bitfront.kernels.layout import WORD_BITS, CodeFormat, Coding, require_int, require_tensor
 from bitfront.kernels.operands import require_same_device
 
 
@@ -18,6 +18,21 @@ class Window(TypedDict):
     stride: tuple[int, int]
     padding: tuple[int, int]
     dilation: tuple[int, int]
+
+
+def format_of(name: str, words: Tensor, axes: int, coding: Coding) -> CodeFormat:
+    """What the planes of words are worth: a code has as many bits as planes.
+
+    Raises:
+        TypeError: If there is no tensor.
+        ValueError: If it has another number of axes.
+    """
+    if require_tensor(name, words).dim() != axes:
+        raise ValueError(
+            f"`{name}` must have {axes} axes, planes first and words last, but got shape "
+            f"{tuple(words.shape)}."
+        )
+    return CodeFormat(bits=words.shape[0], coding=coding)
 
 
 def window_of(stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]) -> Window:

@@ -32,7 +32,7 @@ from bitfront.kernels.layout import (
     require_clear_padding,
     require_words,
 )
-from bitfront.kernels.op_shapes import group_share, window_of
+from bitfront.kernels.op_shapes import format_of, group_share, window_of
 from bitfront.kernels.operands import conv_geometry, require_matrices
 
 # sizes of a map that are kept ready for one weight
@@ -68,7 +68,7 @@ def xnor_gemm(a: Tensor, b: Tensor, k: int) -> Tensor:
 
 def bitserial_gemm(a: Tensor, b: Tensor, k: int, a_coding: Coding, b_coding: Coding) -> Tensor:
     """As `bitfront.kernels.custom_ops.bitserial_gemm`."""
-    formats = _format("a", a, 3, a_coding), _format("b", b, 3, b_coding)
+    formats = format_of("a", a, 3, a_coding), format_of("b", b, 3, b_coding)
     require_matrices(a[0], b[0], k)
     require_clear_padding("a", a, k)
     require_clear_padding("b", b, k)
@@ -103,7 +103,7 @@ def bitserial_conv2d(
     fill: int | None = 0,
 ) -> Tensor:
     """As `bitfront.kernels.custom_ops.bitserial_conv2d`."""
-    formats = _format("x", x, 5, x_coding), _format("weight", weight, 5, weight_coding)
+    formats = format_of("x", x, 5, x_coding), format_of("weight", weight, 5, weight_coding)
     window = (stride, padding, dilation, groups, fill)
     return _convolve(x, weight, weight, channels, formats, *window)
 
@@ -134,15 +134,6 @@ def _convolve(
     rule: Fill = "replicate" if fill is None else fill
     conv = conv_geometry(x_QBHWP, w_RNhwP, channels, group_channels, **window, groups=groups)
     return _reused(weight, conv, *formats, rule)(x_QBHWP)
-
-
-def _format(name: str, words: Tensor, axes: int, coding: Coding) -> CodeFormat:
-    if words.dim() != axes:
-        raise ValueError(
-            f"`{name}` must have {axes} axes, planes first and words last, but got shape "
-            f"{tuple(words.shape)}."
-        )
-    return CodeFormat(bits=words.shape[0], coding=coding)
 
 
 def _reused(
