@@ -5,7 +5,7 @@ Needs no torch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from bitfront.kernels.layout import MAX_ELEMENTS, require_int
@@ -127,6 +127,16 @@ class Conv2dGeometry:
         ):
             if size > MAX_ELEMENTS:
                 raise ValueError(f"`{name} <= {MAX_ELEMENTS}` must hold, but got {size}.")
+
+    def bordered(self) -> Conv2dGeometry:
+        """The same convolution of maps that hold their border already."""
+        down, right = self.padding
+        return replace(
+            self,
+            height=self.height + 2 * down,
+            width=self.width + 2 * right,
+            padding=(0, 0),
+        )
 
     def _out(self, axis: int, size: int) -> int:
         reach = self.dilation[axis] * (self.kernel[axis] - 1)

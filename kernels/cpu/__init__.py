@@ -18,11 +18,11 @@ panel, Y and X rows and columns of a result.
 """
 
 from bitfront.kernels.cpu.conv import conv2d, gemm, variants
-from bitfront.kernels.cpu.finish import Affine, Finish, Threshold
 from bitfront.kernels.cpu.interleave import interleave
 from bitfront.kernels.cpu.packer import Thresholds, pack, pack_nchw
 from bitfront.kernels.cpu.product import Product, prepare_product
 from bitfront.kernels.cpu.weight import CpuWeight, prepare_weight
+from bitfront.kernels.finish import Affine, Finish, Threshold
 from bitfront.kernels.operands import Packed
 
 __all__ = [

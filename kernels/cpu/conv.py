@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from bitfront.kernels import reference
-from bitfront.kernels.cpu.finish import Affine, Finish, finished
 from bitfront.kernels.cpu.product import prepare_product
 from bitfront.kernels.cpu.weight import CpuWeight
+from bitfront.kernels.finish import Affine, Finish, finished
 from bitfront.kernels.geometry import Conv2dGeometry, Fill, Pair
 from bitfront.kernels.layout import (
     CodeFormat,

@@ -27,7 +27,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from bitfront.kernels.cpu.finish import Affine, check_finish
+from bitfront.kernels.cpu.finish import check_finish
+from bitfront.kernels.finish import Affine
 from bitfront.kernels.geometry import Conv2dGeometry, Fill
 from bitfront.kernels.layout import MAX_ELEMENTS, CodeFormat, require_type
 

@@ -11,18 +11,11 @@ from bitfront.kernels.cpu.checks import (
     require_product,
     require_variant,
 )
-from bitfront.kernels.cpu.finish import (
-    Affine,
-    Finish,
-    Threshold,
-    by_output,
-    check_finish,
-    finished,
-    of_multiples,
-)
+from bitfront.kernels.cpu.finish import by_output, check_finish, of_multiples
 from bitfront.kernels.cpu.packer import Packer, Thresholds, pack_into
 from bitfront.kernels.cpu.threads import PRODUCT_AXES, WORD_BYTES, run_shared
 from bitfront.kernels.cpu.weight import CpuWeight
+from bitfront.kernels.finish import Affine, Finish, Threshold, finished
 from bitfront.kernels.geometry import Conv2dGeometry, Fill
 from bitfront.kernels.layout import (
     BINARY,

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from bitfront.kernels import CodeFormat, Conv2dGeometry, Fill, pack_codes, reference
 from bitfront.kernels.cpu import Affine, int8
-from bitfront.kernels.cpu.finish import finished
 from bitfront.kernels.cpu.int8 import Int8Product, largest_product, prepare_int8
+from bitfront.kernels.finish import finished
 
 X_FORMATS = [
     CodeFormat(bits=8, coding="unsigned"),
