@@ -13,8 +13,15 @@ do not say is an argument (the channels, the coding; a code has as many bits as 
 None replicates. Importing this module registers them as ``torch.ops.bitfront`` too. A result of
 integers has no gradient.
 
-On a CPU the compiled kernels compute. Elsewhere it is the reference, until a device registers its
-own form, ``xnor_gemm.register_kernel("cuda")``.
+The compiled kernels compute on a CPU, those of `bitfront.kernels.gpu` on a CUDA device. Where there
+are none the exact reference does, after one warning. The second operand of a product is its weight:
+it is prepared at the first call with the same tensor and words, once for each size of a map.
+
+On a CUDA device an operator waits for the device: to look for NaN and for wrong padding bits, and
+to compare a weight with what was prepared of it. While a CUDA graph is captured it does not look,
+and needs one call with the same weight and sizes before (`bitfront.kernels.reused_weights`);
+torch.compile leaves products out of the CUDA graphs that it makes. A loop that must not wait calls
+a product of `bitfront.kernels.gpu.prepare_product`.
 
 Shape suffixes are those of `bitfront.kernels.reference`.
 
@@ -30,10 +37,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from torch import Tensor
+from torch import Tag, Tensor
 from torch.library import custom_op
 
-from bitfront.kernels import cpu, op_shapes, packing, reference
+from bitfront.kernels import op_kernels, op_shapes, packing, reference
 from bitfront.kernels.geometry import Conv2dGeometry, Fill
 from bitfront.kernels.layout import (
     BINARY,
@@ -44,9 +51,10 @@ from bitfront.kernels.layout import (
     require_tensor,
     require_words,
 )
+from bitfront.kernels.op_kernels import Product
 from bitfront.kernels.op_shapes import format_of, group_share, integers, window_of
-from bitfront.kernels.operands import conv_geometry, require_matrices
-from bitfront.kernels.reused_weights import reused_product
+from bitfront.kernels.operands import require_matrices
+from bitfront.kernels.reused_weights import captured_product, reused_product
 
 _GEMM: Final = "(Tensor a, Tensor b, int k) -> Tensor"
 _CODED_GEMM: Final = "(Tensor a, Tensor b, int k, str a_coding, str b_coding) -> Tensor"
@@ -58,6 +66,9 @@ _CODED_CONV: Final = (
     f"(Tensor x, Tensor weight, int channels, str x_coding, str weight_coding, {_WINDOW}"
 )
 
+# what is kept of a weight must not lie in the memory of a graph of torch.compile
+_PRODUCT_TAG: Final = Tag.cudagraph_unsafe
+
 
 @custom_op("bitfront::pack", mutates_args=(), schema="(Tensor x) -> (Tensor, Tensor)")
 def pack(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,12 +78,17 @@ def pack(x: Tensor) -> tuple[Tensor, Tensor]:
         TypeError: As `kernels.pack`.
         ValueError: As `kernels.pack`.
     """
-    on_cpu = require_tensor("x", x).device.type == "cpu"
-    packed = cpu.pack(x) if on_cpu else packing.pack(x)
+    kernels = op_kernels.kernels_for(require_tensor("x", x).device)
+    capturing = op_kernels.is_capturing(x)
+    if kernels is not None:
+        packed = kernels.pack(x, check=not capturing)
+    else:
+        _refuse_reference(capturing)
+        packed = packing.pack(x)
     return packed.words.contiguous(), packed.popcount.contiguous()
 
 
-@custom_op("bitfront::xnor_gemm", mutates_args=(), schema=_GEMM)
+@custom_op("bitfront::xnor_gemm", mutates_args=(), schema=_GEMM, tags=_PRODUCT_TAG)
 def xnor_gemm(a: Tensor, b: Tensor, k: int) -> Tensor:
     """Product of -1 and +1 of words [M, P] and [N, P], int32 [M, N]: `kernels.xnor_gemm`.
 
@@ -80,11 +96,15 @@ def xnor_gemm(a: Tensor, b: Tensor, k: int) -> Tensor:
         TypeError: As `kernels.xnor_gemm`.
         ValueError: As `kernels.xnor_gemm`.
     """
-    require_matrices(a, b, k)
-    return _gemm(a[None], b, k, BINARY, BINARY)
+    capturing = op_kernels.is_capturing(b)
+    if capturing:
+        op_shapes.require_real_operands(("a", a, k), ("b", b, k), axes=2)
+    else:
+        require_matrices(a, b, k)
+    return _gemm(a[None], b, k, (BINARY, BINARY), capturing)
 
 
-@custom_op("bitfront::bitserial_gemm", mutates_args=(), schema=_CODED_GEMM)
+@custom_op("bitfront::bitserial_gemm", mutates_args=(), schema=_CODED_GEMM, tags=_PRODUCT_TAG)
 def bitserial_gemm(a: Tensor, b: Tensor, k: int, a_coding: Coding, b_coding: Coding) -> Tensor:
     """Product of codes of words [Q, M, P] and [R, N, P], int32 [M, N]: `kernels.bitserial_gemm`.
 
@@ -93,13 +113,17 @@ def bitserial_gemm(a: Tensor, b: Tensor, k: int, a_coding: Coding, b_coding: Cod
         ValueError: As `kernels.bitserial_gemm`.
     """
     formats = format_of("a", a, 3, a_coding), format_of("b", b, 3, b_coding)
-    require_matrices(a[0], b[0], k)
-    require_clear_padding("a", a, k)
-    require_clear_padding("b", b, k)
-    return _gemm(a, b, k, *formats)
+    capturing = op_kernels.is_capturing(b)
+    if capturing:
+        op_shapes.require_real_operands(("a", a, k), ("b", b, k), axes=3)
+    else:
+        require_matrices(a[0], b[0], k)
+        require_clear_padding("a", a, k)
+        require_clear_padding("b", b, k)
+    return _gemm(a, b, k, formats, capturing)
 
 
-@custom_op("bitfront::xnor_conv2d", mutates_args=(), schema=_CONV)
+@custom_op("bitfront::xnor_conv2d", mutates_args=(), schema=_CONV, tags=_PRODUCT_TAG)
 def xnor_conv2d(
     x: Tensor,
     weight: Tensor,
@@ -132,7 +156,7 @@ def xnor_conv2d(
     return _convolve(x[None], weight[None], weight, channels, (BINARY, BINARY), *window)
 
 
-@custom_op("bitfront::bitserial_conv2d", mutates_args=(), schema=_CODED_CONV)
+@custom_op("bitfront::bitserial_conv2d", mutates_args=(), schema=_CODED_CONV, tags=_PRODUCT_TAG)
 def bitserial_conv2d(
     x: Tensor,
     weight: Tensor,
@@ -168,16 +192,16 @@ def bitserial_conv2d(
     return _convolve(x, weight, weight, channels, formats, *window)
 
 
-def _gemm(a_QMP: Tensor, b: Tensor, k: int, a_format: CodeFormat, b_format: CodeFormat) -> Tensor:
-    if b.device.type == "cpu":
-        rows = b.shape[-2]
-        conv = Conv2dGeometry.of(image=(1, 1, a_QMP.shape[1], k), weight=(rows, 1, 1, k))
-        product = reused_product(b, conv, a_format, b_format, 0)
-        if product is not None:
-            # one row of M positions
-            return product(a_QMP[:, None, None])[0, 0]
-    b_RNP = b.reshape(b_format.bits, *b.shape[-2:])
-    return reference.bitserial_gemm(_codes(a_QMP, k, a_format), _codes(b_RNP, k, b_format))
+def _gemm(
+    a_QMP: Tensor, b: Tensor, k: int, formats: tuple[CodeFormat, CodeFormat], capturing: bool
+) -> Tensor:
+    conv = op_shapes.known_geometry((1, 1, a_QMP.shape[1], k), (b.shape[-2], 1, 1, k))
+    product = _product(b, conv, formats, 0, capturing)
+    if product is not None:
+        # one row of M positions
+        return product(a_QMP[:, None, None])[0, 0]
+    b_RNP = b.reshape(formats[1].bits, *b.shape[-2:])
+    return reference.bitserial_gemm(_codes(a_QMP, k, formats[0]), _codes(b_RNP, k, formats[1]))
 
 
 def _convolve(
@@ -197,11 +221,14 @@ def _convolve(
     require_words("weight", w_RNhwP, group_channels)
     window = window_of(stride, padding, dilation)
     rule: Fill = "replicate" if fill is None else fill
-    if weight.device.type == "cpu":
-        conv = conv_geometry(x_QBHWP, w_RNhwP, channels, group_channels, **window, groups=groups)
-        product = reused_product(weight, conv, *formats, rule)
-        if product is not None:
-            return product(x_QBHWP)
+    capturing = op_kernels.is_capturing(weight)
+    conv = op_shapes.geometry_of(x_QBHWP, w_RNhwP, channels, group_channels, window, groups)
+    if not capturing:
+        require_clear_padding("x", x_QBHWP, channels)
+        require_clear_padding("weight", w_RNhwP, group_channels)
+    product = _product(weight, conv, formats, rule, capturing)
+    if product is not None:
+        return product(x_QBHWP)
     return reference.bitserial_conv2d(
         _codes(x_QBHWP, channels, formats[0]),
         _codes(w_RNhwP, group_channels, formats[1]),
@@ -209,6 +236,32 @@ def _convolve(
         groups=groups,
         fill=rule,
     )
+
+
+def _product(
+    weight: Tensor,
+    conv: Conv2dGeometry,
+    formats: tuple[CodeFormat, CodeFormat],
+    fill: Fill,
+    capturing: bool,
+) -> Product | None:
+    """The prepared product of a convolution; None where the reference computes."""
+    kernels = op_kernels.kernels_for(weight.device)
+    if kernels is None:
+        _refuse_reference(capturing)
+        return None
+    if capturing:
+        return captured_product(kernels, weight, conv, *formats, fill)
+    return reused_product(kernels, weight, conv, *formats, fill)
+
+
+def _refuse_reference(capturing: bool) -> None:
+    if capturing:
+        raise RuntimeError(
+            "A low-bit operator in the capture of a CUDA graph must have kernels for its device, "
+            "but here the exact reference computes, which reads what it computes with. A call "
+            "outside the capture warns what is missing."
+        )
 
 
 def _codes(words: Tensor, channels: int, format: CodeFormat) -> PackedCodes:

@@ -1,14 +1,26 @@
-"""Shapes and formats of the operators, for tracing: no data is read, a size may be a symbol."""
+"""Shapes and formats of the operators where no data may be read.
+
+That is while a graph is traced, where a size may be a symbol, and while a CUDA graph is captured.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TypedDict
 
 import torch
 from torch import Tensor
 
-from bitfront.kernels.layout import WORD_BITS, CodeFormat, Coding, require_int, require_tensor
+from bitfront.kernels.geometry import Conv2dGeometry
+from bitfront.kernels.layout import (
+    WORD_BITS,
+    CodeFormat,
+    Coding,
+    require_int,
+    require_tensor,
+    require_words,
+)
 from bitfront.kernels.operands import require_same_device
 
 
@@ -134,6 +146,72 @@ def require_operands(*operands: tuple[str, Tensor, int], axes: int) -> None:
             )
     (a_name, a, _), (b_name, b, _) = operands
     require_same_device(a_name, a, b_name, b)
+
+
+def require_real_operands(*operands: tuple[str, Tensor, int], axes: int) -> None:
+    """As `require_operands`, of tensors with data, which is not read: padding bits are trusted.
+
+    Raises:
+        TypeError: If one is no tensor, or words are not int32.
+        ValueError: If they have other axes, another number of words, or another device.
+    """
+    for name, words, channels in operands:
+        if require_words(name, words, channels).dim() != axes:
+            raise ValueError(
+                f"`{name}` must have {axes} axes, words last, but got shape {tuple(words.shape)}."
+            )
+    (a_name, a, _), (b_name, b, _) = operands
+    require_same_device(a_name, a, b_name, b)
+
+
+def geometry_of(
+    x_QBHWP: Tensor,
+    w_RNhwP: Tensor,
+    channels: int,
+    group_channels: int,
+    window: Window,
+    groups: int,
+) -> Conv2dGeometry:
+    """The geometry of a convolution of words with data, which is not read.
+
+    Raises:
+        TypeError: If a number is not an int.
+        ValueError: If shapes, devices or arguments do not agree.
+    """
+    if x_QBHWP.dim() != 5 or w_RNhwP.dim() != 5:
+        raise ValueError(
+            "`x` must be [B, H, W, words] and `weight` [N, h, w, words] (of each plane), but got "
+            f"{tuple(x_QBHWP.shape[1:])} and {tuple(w_RNhwP.shape[1:])}."
+        )
+    require_same_device("x", x_QBHWP, "weight", w_RNhwP)
+    return known_geometry(
+        (*x_QBHWP.shape[1:4], channels),
+        (*w_RNhwP.shape[1:4], group_channels),
+        window["stride"],
+        window["padding"],
+        window["dilation"],
+        groups,
+    )
+
+
+@lru_cache(maxsize=1024)
+def known_geometry(
+    image: tuple[int, int, int, int],
+    weight: tuple[int, int, int, int],
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[int, int] = (0, 0),
+    dilation: tuple[int, int] = (1, 1),
+    groups: int = 1,
+) -> Conv2dGeometry:
+    """As `Conv2dGeometry.of`, whose checks take longer than a small product."""
+    return Conv2dGeometry.of(
+        image=image,
+        weight=weight,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+    )
 
 
 def require_codings(*codings: Coding) -> None:

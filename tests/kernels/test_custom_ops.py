@@ -5,7 +5,8 @@ import gc
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ from bitfront.kernels import (
     PackedCodes,
     cpu,
     custom_ops,
+    op_kernels,
+    op_shapes,
     pack,
     pack_codes,
     reference,
@@ -150,6 +153,75 @@ def test_without_the_library_the_reference_computes(
     assert all(torch.equal(x, y) for x, y in zip(fast, slow, strict=True))
 
 
+@CASES
+def test_on_a_device_without_kernels_the_reference_computes(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, arguments, keywords = case
+    fast = getattr(custom_ops, name)(*arguments, **keywords)
+    monkeypatch.setattr(op_kernels, "kernels_for", lambda device: None)
+    # neither kernels nor what they prepared
+    monkeypatch.setattr(custom_ops, "reused_product", None)
+    slow = getattr(custom_ops, name)(*arguments, **keywords)
+    if isinstance(fast, Tensor):
+        fast, slow = (fast,), (slow,)
+    assert all(torch.equal(x, y) for x, y in zip(fast, slow, strict=True))
+
+
+def test_importing_loads_no_triton_and_a_call_on_the_cpu_no_gpu_kernels() -> None:
+    # at a first call torch itself may load Triton
+    code = (
+        "import sys, torch; from bitfront.kernels import custom_ops; "
+        "print('triton' in sys.modules); "
+        "words, _ = custom_ops.pack(torch.ones(2, 3)); custom_ops.xnor_gemm(words, words, 3); "
+        "print('bitfront.kernels.gpu' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["False", "False"], done.stderr
+
+
+def test_without_triton_a_cuda_device_has_no_kernels_and_one_warning_says_so() -> None:
+    code = (
+        "import sys, warnings, torch; sys.modules['triton'] = None; "
+        "from bitfront.kernels import op_kernels; "
+        "warnings.simplefilter('always'); "
+        "print([op_kernels.kernels_for(torch.device('cuda', i)) for i in (0, 1, 0)])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[None, None, None]", done.stderr
+    assert done.stderr.count("RuntimeWarning") == 1
+    assert "run on the exact reference" in done.stderr
+    assert "pip install 'bitfront[gpu]'" in done.stderr
+
+
+@pytest.fixture
+def asked_anew() -> Iterator[None]:
+    """Devices are asked, and warnings given, as in a fresh process."""
+    for answers in (op_kernels._kernels_beyond_cpu, op_kernels._warn):
+        answers.cache_clear()
+    yield
+    for answers in (op_kernels._kernels_beyond_cpu, op_kernels._warn):
+        answers.cache_clear()
+
+
+@pytest.mark.usefixtures("asked_anew")
+def test_another_device_has_no_kernels_and_says_so_once() -> None:
+    with pytest.warns(RuntimeWarning, match="exact reference.*'mps'.*to the CPU") as given:
+        found = [op_kernels.kernels_for(torch.device("mps", index)) for index in (0, 1, 0)]
+    assert found == [None] * 3
+    assert len(given) == 1
+    # another reason
+    with pytest.warns(RuntimeWarning, match="'xpu'"):
+        assert op_kernels.kernels_for(torch.device("xpu", 0)) is None
+
+
+@pytest.mark.usefixtures("asked_anew")
+def test_an_amd_device_has_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.version, "hip", "7.0")
+    with pytest.warns(RuntimeWarning, match="NVIDIA"):
+        assert op_kernels.kernels_for(torch.device("cuda", 0)) is None
+
+
 def change_in_place(words: Tensor, other: Tensor) -> None:
     words.copy_(other)
 
@@ -179,6 +251,23 @@ def test_a_weight_that_was_written_to_is_prepared_anew(
     assert torch.equal(custom_ops.xnor_conv2d(x.words, words, 40), reference.xnor_conv2d(x, other))
 
 
+def test_a_weight_is_prepared_once_for_all_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared: list[int] = []
+    prepare = cpu.prepare_weight
+    monkeypatch.setattr(
+        cpu, "prepare_weight", lambda codes, groups: prepared.append(1) or prepare(codes, groups)
+    )
+    weight = signs(33, 3, 3, 40, seed=1)
+    for size in (5, 6, 7, 5):
+        x = signs(1, size, 6, 40, seed=size)
+        found = custom_ops.xnor_conv2d(x.words, weight.words, 40, padding=1)
+        assert torch.equal(found, reference.xnor_conv2d(x, weight, padding=1))
+    assert len(prepared) == 1
+    weight.words.bitwise_xor_(1)
+    custom_ops.xnor_conv2d(x.words, weight.words, 40, padding=1)
+    assert len(prepared) == 2
+
+
 def test_many_sizes_and_inference_mode_give_the_same() -> None:
     with torch.inference_mode():
         b = signs(33, 64, seed=1)
@@ -189,7 +278,7 @@ def test_many_sizes_and_inference_mode_give_the_same() -> None:
 
 
 def test_threads_share_a_product(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reused_weights, "_WORK_OF_A_THREAD", 1)
+    monkeypatch.setattr(op_kernels, "_WORK_OF_A_THREAD", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     x, weight = signs(2, 9, 9, 40), signs(33, 3, 3, 40, seed=1)
     result = custom_ops.xnor_conv2d(x.words, weight.words, 40, padding=1)
@@ -226,6 +315,79 @@ def test_what_was_prepared_goes_with_its_weight() -> None:
     del weight
     gc.collect()
     assert len(known) == before
+
+
+def stamp(version: int | None = 3) -> reused_weights.Stamp:
+    return reused_weights.Stamp(version=version, address=64, shape=(4, 2), steps=(2, 1))
+
+
+@pytest.mark.parametrize(
+    ("prepared", "now", "has_sizes", "fault"),
+    [
+        (stamp(), stamp(), True, None),
+        (None, stamp(), False, "not called it with this weight"),
+        (stamp(), stamp(4), True, "written to since"),
+        (stamp(), replace(stamp(), address=128), True, "written to since"),
+        (stamp(), replace(stamp(), shape=(2, 4)), True, "written to since"),
+        (stamp(), replace(stamp(), steps=(1, 4)), True, "written to since"),
+        (stamp(None), stamp(None), True, "inference_mode"),
+        (stamp(), stamp(), False, "not called it with these sizes"),
+    ],
+)
+def test_what_a_capture_may_use(
+    prepared: reused_weights.Stamp | None,
+    now: reused_weights.Stamp,
+    has_sizes: bool,
+    fault: str | None,
+) -> None:
+    found = reused_weights.capture_fault(prepared, now, has_sizes=has_sizes)
+    assert found is None if fault is None else fault in (found or "")
+
+
+def test_a_stamp_tells_what_torch_counts() -> None:
+    words = signs(4, 64).words
+    before = reused_weights.Stamp.of(words)
+    assert reused_weights.Stamp.of(words) == before
+    words.bitwise_xor_(1)
+    assert reused_weights.Stamp.of(words).version == 1 + (before.version or 0)
+    words.data = words.clone()
+    assert reused_weights.Stamp.of(words).address != before.address
+    with torch.inference_mode():
+        assert reused_weights.Stamp.of(signs(4, 64).words).version is None
+
+
+def test_nothing_is_captured_on_the_cpu() -> None:
+    for x in (torch.ones(2), torch.ones(2, device="meta"), None):
+        assert not op_kernels.is_capturing(x)
+
+
+@CASES
+def test_the_reference_is_not_captured(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, arguments, keywords = case
+    monkeypatch.setattr(op_kernels, "kernels_for", lambda device: None)
+    monkeypatch.setattr(op_kernels, "is_capturing", lambda x: True)
+    with pytest.raises(RuntimeError, match="must have kernels for its device"):
+        getattr(custom_ops, name)(*arguments, **keywords)
+
+
+def test_torch_compile_leaves_products_out_of_cuda_graphs() -> None:
+    for name in ("xnor_gemm", "bitserial_gemm", "xnor_conv2d", "bitserial_conv2d"):
+        assert torch.Tag.cudagraph_unsafe in getattr(torch.ops.bitfront, name).default.tags
+    assert torch.Tag.cudagraph_unsafe not in torch.ops.bitfront.pack.default.tags
+
+
+def test_shapes_are_checked_without_reading() -> None:
+    a, b = signs(5, 40).words, signs(8, 40).words
+    # not even padding bits
+    op_shapes.require_real_operands(("a", a | 1 << 20, 40), ("b", b, 40), axes=2)
+    for wrong, error, text in (
+        (a[None], ValueError, "`a` must have 2 axes"),
+        (None, TypeError, "`a` must be a torch.Tensor"),
+        (a.long(), TypeError, "int32"),
+        (a[:, :1], ValueError, "2 words"),
+    ):
+        with pytest.raises(error, match=text):
+            op_shapes.require_real_operands(("a", wrong, 40), ("b", b, 40), axes=2)
 
 
 class BinaryLayer(nn.Module):
