@@ -11,9 +11,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from bitfront.kernels.finish import Affine, Finish, Requantise, Threshold
     from bitfront.kernels.gpu.conv import conv2d, gemm
     from bitfront.kernels.gpu.dispatch import Route, route
-    from bitfront.kernels.gpu.finish import Affine, Finish, Requantise, Threshold
     from bitfront.kernels.gpu.packing import pack, pack_codes, pack_nchw, regroup
     from bitfront.kernels.gpu.prepare import choose, prepare_product
     from bitfront.kernels.gpu.product import Product
@@ -46,15 +46,15 @@ __all__ = [
 ]
 
 _MODULES = {
-    "conv": ("conv2d", "gemm"),
-    "dispatch": ("Route", "route"),
-    "finish": ("Affine", "Finish", "Requantise", "Threshold"),
-    "packing": ("pack", "pack_codes", "pack_nchw", "regroup"),
-    "prepare": ("choose", "prepare_product"),
-    "product": ("Product",),
-    "tensor_core_product": ("TensorCoreProduct",),
-    "tiles": ("Tile",),
-    "weight": ("GpuWeight", "Packed", "prepare_weight"),
+    ".conv": ("conv2d", "gemm"),
+    ".dispatch": ("Route", "route"),
+    "..finish": ("Affine", "Finish", "Requantise", "Threshold"),
+    ".packing": ("pack", "pack_codes", "pack_nchw", "regroup"),
+    ".prepare": ("choose", "prepare_product"),
+    ".product": ("Product",),
+    ".tensor_core_product": ("TensorCoreProduct",),
+    ".tiles": ("Tile",),
+    ".weight": ("GpuWeight", "Packed", "prepare_weight"),
 }
 
 
@@ -62,9 +62,9 @@ def __getattr__(name: str) -> object:
     for module, names in _MODULES.items():
         if name in names:
             try:
-                value: object = getattr(import_module(f"{__name__}.{module}"), name)
+                value: object = getattr(import_module(module, __name__), name)
             except ModuleNotFoundError as missing:
-                if missing.name != "triton":
+                if missing.name is None or missing.name.partition(".")[0] != "triton":
                     raise
                 raise ModuleNotFoundError(
                     f"`{__name__}.{name}` needs Triton, which is not installed: "

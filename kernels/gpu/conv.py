@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from bitfront.kernels.finish import Affine, Finish
 from bitfront.kernels.geometry import Conv2dGeometry, Fill, Pair
 from bitfront.kernels.gpu.dispatch import Route
-from bitfront.kernels.gpu.finish import Finish
 from bitfront.kernels.gpu.prepare import prepare_product
 from bitfront.kernels.gpu.tiles import Tile
 from bitfront.kernels.gpu.weight import GpuWeight
@@ -106,6 +106,8 @@ def _convolve(
 ) -> Tensor:
     require_type("weight", weight, GpuWeight)
     require_same_device("x", words, "weight", weight.rows)
+    if isinstance(finish, Affine) and finish.merges:
+        raise ValueError("A finish that merges is for a prepared product, which is given `out`.")
     batch, height, width = words.shape[1:4]
     outputs, kernel_height, kernel_width = weight.words.shape[1:4]
     conv = Conv2dGeometry.of(

@@ -1,7 +1,8 @@
 """Which kernel computes a product on which GPU.
 
 Pure functions of what is known before anything runs, so that a cost table and a launch cannot
-disagree. The bounds are those of a model of the hardware, until a device's own table is there.
+disagree. The bounds are those of a model of the hardware; what was timed on a device
+(`bitfront.kernels.gpu.tuning`) goes before them.
 """
 
 from __future__ import annotations
@@ -52,6 +53,38 @@ def route(capability: int, rows: int, weight_bits: int, input_bits: int) -> Rout
     if capability in TENSOR_CORE_CAPABILITIES and passes <= TENSOR_CORE_PASSES:
         return "tensor_core"
     return "int8"
+
+
+def describe(capability: int, name: str = "This device") -> str:
+    """One sentence: which units a device computes products on, or what computes them instead.
+
+    Args:
+        capability: Ten times the compute capability.
+        name: Of the device.
+
+    Raises:
+        TypeError: `capability` is no int.
+        ValueError: `capability` is negative.
+
+    >>> describe(100, "NVIDIA B200").partition(":")[0]
+    'NVIDIA B200 (10.0) has no 1-bit tensor cores'
+    """
+    require_int("capability", capability, 0)
+    device = f"{name} ({capability / 10})"
+    if capability < LOWEST_CAPABILITY:
+        return (
+            f"{device} is too old for the GPU kernels, which need {LOWEST_CAPABILITY / 10} or "
+            "higher: bitfront.kernels.cpu computes the same on the CPU."
+        )
+    if capability not in TENSOR_CORE_CAPABILITIES:
+        return (
+            f"{device} has no 1-bit tensor cores: products run on int8 tensor cores, few rows by "
+            "popcount."
+        )
+    return (
+        f"{device} has 1-bit tensor cores: products of up to {TENSOR_CORE_PASSES} pairs of bit "
+        "planes run on them, wider ones on int8 tensor cores, few rows by popcount."
+    )
 
 
 def require_supported(capability: int) -> None:

@@ -189,6 +189,8 @@ class Language:
 
     def cast(self, x: Any, dtype: Any) -> Any:
         """Another type; a bfloat16 is the int16 of its bits."""
+        if x.dtype == np.int16:
+            return (x.astype(np.int32) << 16).view(np.float32)
         if dtype.name == "bf16":
             values = torch.from_numpy(np.ascontiguousarray(x)).to(torch.bfloat16)
             return values.view(torch.int16).numpy()
@@ -304,8 +306,8 @@ def emulate(
     Args:
         kernel: Made by `gluon.jit`.
         blocks: How many.
-        arguments: By name; a tensor is contiguous, on the CPU, and its memory is what a pointer
-            points to.
+        arguments: By name; a tensor is on the CPU, and a pointer's memory is all from its first
+            element to its last.
         eager: Whether asynchronous copies end when they are begun.
 
     Raises:
@@ -324,7 +326,8 @@ def _argument(value: Any) -> Any:
         return value
     if value.dtype == torch.bfloat16:
         value = value.view(torch.int16)
-    return Pointer(value.view(-1).numpy())
+    reach = sum((size - 1) * step for size, step in zip(value.shape, value.stride(), strict=True))
+    return Pointer(value.as_strided((reach + 1,), (1,)).numpy())
 
 
 def _python(

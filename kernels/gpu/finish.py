@@ -1,142 +1,157 @@
-"""What becomes of a product's sums inside the kernel: floats or bits, or nothing."""
+"""How a product on a GPU ends: what its kernel makes of the sums, and where it stores them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor
 
-from bitfront.kernels.layout import require_int
-from bitfront.kernels.packing import pack_bits
+from bitfront.kernels.finish import Affine, Finish, Requantise, Threshold, constants_of, finished
+from bitfront.kernels.geometry import Conv2dGeometry
+from bitfront.kernels.gpu.rows import joined_axes
+from bitfront.kernels.layout import MAX_ELEMENTS, WORD_BITS, word_count
 
-MAX_REQUANTISED_BITS: Final = 4
-"""Widest code that thresholds make: 15 comparisons of each sum."""
-
-_FLOATS: Final = (torch.bfloat16, torch.float32)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Affine:
-    """Finish sums as floats, ``scale[n] * sum + shift[n]`` in float32, rounded once to `dtype`.
-
-    Attributes:
-        scale: float32 [N].
-        shift: float32 [N].
-        dtype: torch.bfloat16 or torch.float32.
-    """
-
-    scale: Tensor
-    shift: Tensor
-    dtype: torch.dtype = torch.bfloat16
+SUMS: Final = 0
+FLOAT32: Final = 1
+BFLOAT16: Final = 2
+CODES: Final = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Threshold:
-    """Finish sums as bits, ``(sum >= threshold[n]) != flip[n]``: a batch norm and a sign.
+class Ending:
+    """The end of a product on one device.
 
     Attributes:
-        threshold: int32 [N].
-        flip: bool [N]; True where the batch norm's scale is negative.
+        finish: What becomes of the sums.
+        fused: What of it the kernel does: all or, None, nothing. Torch then finishes the sums.
+        options: What the kernel is compiled for: `finish_options` of what it does.
+        values: What the kernel reads of it: `finish_values`.
     """
 
-    threshold: Tensor
-    flip: Tensor
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Requantise:
-    """Finish sums as codes of 1 to 4 bits: a batch norm and a quantizer of 2^k levels.
-
-    ::
-
-        passed = number of j with sum >= thresholds[j, n]
-        code   = passed, or 2^k - 1 - passed where flip[n]
-
-    Any rounding is such a staircase, so no float decides on which side a sum falls.
-
-    Attributes:
-        thresholds: int32 [2^k - 1, N].
-        flip: bool [N]; True where the batch norm's scale is negative.
-    """
-
-    thresholds: Tensor
-    flip: Tensor
+    def __init__(self, conv: Conv2dGeometry, finish: Finish | None, device: torch.device) -> None:
+        # codes of several groups fill a row of words only where each group fills its own
+        whole = conv.groups == 1 or conv.group_outputs % WORD_BITS == 0
+        self.finish = finish
+        self.fused = finish if whole or isinstance(finish, Affine) else None
+        self.options = finish_options(self.fused)
+        self.values = finish_values(self.fused)
+        self._conv = conv
+        self._device = device
 
     @property
-    def bits(self) -> int:
-        """Bits of a code, k."""
-        return (self.thresholds.shape[0] + 1).bit_length() - 1
+    def stores_codes(self) -> bool:
+        """Whether the kernel stores words of codes."""
+        return isinstance(self.fused, Threshold | Requantise)
+
+    def written(self, out: Tensor | None) -> Tensor:
+        """Where the kernel writes: `out` itself, if there is one and the kernel does all.
+
+        Raises:
+            TypeError: If `out` is no tensor.
+            ValueError: If it does not fit, or a finish that merges has none.
+        """
+        if out is not None:
+            require_out(out, *self._result_of(self.finish), self._device)
+            if self.fused is self.finish:
+                return out
+        elif isinstance(self.finish, Affine) and self.finish.merges:
+            raise ValueError("A finish that merges needs `out`, which it adds to.")
+        shape, dtype = self._result_of(self.fused)
+        return torch.empty(shape, dtype=dtype, device=self._device)
+
+    def result(self, written: Tensor, out: Tensor | None) -> Tensor:
+        """The finished result of what the kernel wrote."""
+        if self.fused is self.finish:
+            return written
+        done = finished(written, self.finish)
+        return done if out is None else out.copy_(done)
+
+    def _result_of(self, finish: Finish | None) -> tuple[tuple[int, ...], torch.dtype]:
+        """Shape and dtype."""
+        conv = self._conv
+        shape: tuple[int, ...] = (conv.batch, conv.out_height, conv.out_width, conv.outputs)
+        if isinstance(finish, Affine):
+            return shape, finish.dtype
+        if isinstance(finish, Threshold | Requantise):
+            shape = (*shape[:-1], word_count(conv.outputs))
+        if isinstance(finish, Requantise):
+            shape = (finish.bits, *shape)
+        return shape, torch.int32
 
 
-Finish = Affine | Threshold | Requantise
-
-
-def check_finish(finish: Finish | None, outputs: int, device: torch.device) -> None:
-    """Check that a finish has its values of the right dtype, for each output, on the device.
-
-    Raises:
-        TypeError: It is no finish, or has no tensors.
-        ValueError: A tensor has another shape, dtype or device, or there is no such code.
-    """
-    rows: tuple[tuple[str, Tensor, torch.dtype, tuple[int, ...]], ...]
-    if finish is None:
-        return
+def finish_options(finish: Finish | None) -> dict[str, int]:
+    """What a kernel is compiled for, as `bitfront.kernels.gpu.epilogue` names it."""
+    options = {"FINISH": SUMS, "BITS": 1, "AFTER": 0, "MERGES": 0}
     if isinstance(finish, Affine):
-        if finish.dtype not in _FLOATS:
-            raise ValueError(
-                f"`dtype` must be {' or '.join(map(str, _FLOATS))}, but got {finish.dtype}."
-            )
-        rows = (
-            ("scale", finish.scale, torch.float32, (outputs,)),
-            ("shift", finish.shift, torch.float32, (outputs,)),
-        )
-    elif isinstance(finish, Threshold):
-        rows = (
-            ("threshold", finish.threshold, torch.int32, (outputs,)),
-            ("flip", finish.flip, torch.bool, (outputs,)),
-        )
-    elif isinstance(finish, Requantise):
-        if not isinstance(finish.thresholds, Tensor) or finish.thresholds.dim() != 2:
-            raise ValueError(
-                f"`thresholds` must be a tensor [2^k - 1, {outputs}], but got "
-                f"{finish.thresholds!r}."
-            )
-        require_int("bits", finish.bits, 1, MAX_REQUANTISED_BITS)
-        rows = (
-            ("thresholds", finish.thresholds, torch.int32, (2**finish.bits - 1, outputs)),
-            ("flip", finish.flip, torch.bool, (outputs,)),
-        )
-    else:
-        raise TypeError(
-            "`finish` must be an Affine, a Threshold, a Requantise or None, but got "
-            f"{type(finish).__name__}."
-        )
-    for name, values, dtype, shape in rows:
-        if not isinstance(values, Tensor):
-            raise TypeError(f"`{name}` must be a tensor, but got {type(values).__name__}.")
-        if values.dtype != dtype or values.shape != shape or values.device != device:
-            raise ValueError(
-                f"`{name}` must be {dtype} {list(shape)} on {device}, but got {values.dtype} "
-                f"{list(values.shape)} on {values.device}."
-            )
+        options["FINISH"] = BFLOAT16 if finish.dtype == torch.bfloat16 else FLOAT32
+        options["AFTER"] = int(finish.rectifies) + (finish.scale_after is not None)
+        options["MERGES"] = int(finish.merges)
+    elif finish is not None:
+        options["FINISH"] = CODES
+        options["BITS"] = finish.bits if isinstance(finish, Requantise) else 1
+    return options
 
 
-def finished(sums: Tensor, finish: Finish | None) -> Tensor:
-    """Finish int32 sums [..., N] with torch: what a fused kernel must equal.
+def finish_values(finish: Finish | None) -> Tensor | None:
+    """What a kernel reads of a finish.
 
     Returns:
-        The sums; floats [..., N]; int32 words [..., P'] of bits; or words [k, ..., P'] of codes.
+        float32 [2, N] of scale and shift, or [4, N] with those after a ReLU; int32 [2^k, N] of
+        thresholds, then flips; or None.
     """
-    if isinstance(finish, Affine):
-        return (sums.float() * finish.scale + finish.shift).to(finish.dtype)
-    if isinstance(finish, Threshold):
-        return pack_bits((sums >= finish.threshold) != finish.flip)
-    if isinstance(finish, Requantise):
-        passed = torch.zeros_like(sums)
-        for threshold_N in finish.thresholds:
-            passed += sums >= threshold_N
-        codes = torch.where(finish.flip, 2**finish.bits - 1 - passed, passed)
-        return torch.stack([pack_bits((codes >> q & 1).bool()) for q in range(finish.bits)])
-    return sums
+    if finish is None:
+        return None
+    dtype = torch.float32 if isinstance(finish, Affine) else torch.int32
+    outputs = finish.scale.shape[0] if isinstance(finish, Affine) else finish.flip.shape[0]
+    rows = [x.to(dtype).reshape(-1, outputs) for x in constants_of(finish).values()]
+    return torch.cat(rows).detach()
+
+
+def require_out(
+    out: Tensor, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
+) -> None:
+    """Check where a result goes.
+
+    Raises:
+        TypeError: If it is no tensor.
+        ValueError: If it has another shape, dtype or device, or its rows no common distance.
+    """
+    if not isinstance(out, Tensor):
+        raise TypeError(f"`out` must be a torch.Tensor, but got {type(out).__name__}.")
+    if out.shape != shape or out.dtype != dtype or out.device != device:
+        raise ValueError(
+            f"`out` must be {dtype} {list(shape)} on {device}, but got {out.dtype} "
+            f"{list(out.shape)} on {out.device}."
+        )
+    row_pitch(out)
+
+
+def row_pitch(out: Tensor) -> int:
+    """Elements from a row of a result [..., N] to the next, the same between any two of a plane.
+
+    A run of channels of a larger map has one, which is then more than N.
+
+    Raises:
+        ValueError: If there is none, elements meet, or some lie 2^31 elements on.
+    """
+    last = out.shape[-1]
+    axes = joined_axes(out.shape[-4:-1], out.stride()[-4:-1]) or [(1, (last,))]
+    rows, (pitch,) = axes[-1]
+    dense = len(axes) == 1 and (out.stride(-1) == 1 or last == 1)
+    plane = rows * pitch
+    apart, reach = True, plane
+    if out.dim() == 5:
+        apart = out.shape[0] == 1 or out.stride(0) >= plane
+        reach += (out.shape[0] - 1) * out.stride(0)
+    if not (dense and apart and pitch >= last and reach <= MAX_ELEMENTS):
+        raise ValueError(
+            "`out` must be dense in its last axis and have one distance from each row to the next, "
+            f"at least {last} and in all at most {MAX_ELEMENTS}, as a run of channels of a larger "
+            f"map has, but got {list(out.shape)} with steps {out.stride()}."
+        )
+    return pitch
+
+
+def plane_pitch(out: Tensor) -> int:
+    """Words from a bit plane of a result [k, ..., P'] to the next."""
+    return out.stride(0) if out.dim() == 5 else 0

@@ -148,6 +148,28 @@ def regroup_kernel(
     tl.store(out_ptr + row.to(tl.int64)[:, None] * out_words + word[None, :], kept, mask=exists)
 
 
+@triton.jit
+def count_kernel(
+    words_ptr: tl.tensor,
+    count_ptr: tl.tensor,
+    rows: tl.tensor,
+    row_words: tl.tensor,
+    TILE_ROWS: tl.constexpr,
+    TILE_WORDS: tl.constexpr,
+) -> None:
+    """Ones of each row of words."""
+    row = tl.program_id(0) * TILE_ROWS + tl.arange(0, TILE_ROWS)
+    is_row = (row >= 0) & (row < rows)
+    start = row.to(tl.int64)[:, None] * row_words
+    ones = tl.zeros((TILE_ROWS,), tl.int32)
+    for first in range(0, row_words, TILE_WORDS):
+        word = first + tl.arange(0, TILE_WORDS)
+        exists = is_row[:, None] & (word < row_words)[None, :]
+        words = tl.load(words_ptr + start + word[None, :], mask=exists, other=0)
+        ones += tl.sum(popcount(words), 1)
+    tl.store(count_ptr + row, ones, mask=is_row)
+
+
 def pack(x: Tensor, *, check: bool = True) -> PackedBits:
     """Pack the last axis of a tensor on the GPU: bit = (x >= 0).
 
@@ -233,6 +255,35 @@ def regroup(words_QBHWP: Tensor, conv: Conv2dGeometry) -> Tensor:
             TILE_WORDS=tile_words,
         )
     return out
+
+
+def count_ones(words: Tensor) -> Tensor:
+    """int32 [...]: the ones of each row of words [..., P], as `bitfront.kernels.popcount`.
+
+    Args:
+        words: int32, dense.
+
+    Raises:
+        TypeError: It holds no int32.
+        ValueError: It is not on a CUDA device, or not dense.
+    """
+    if require_tensor("words", words).dtype != torch.int32:
+        raise TypeError(f"`words` must be torch.int32, but got {words.dtype}.")
+    require_device("words", words)
+    if words.dim() == 0 or not words.is_contiguous():
+        raise ValueError(
+            f"`words` must be dense words [..., P], but got {list(words.shape)} with steps "
+            f"{words.stride()}."
+        )
+    ones = torch.empty(words.shape[:-1], dtype=torch.int32, device=words.device)
+    rows, row_words = ones.numel(), words.shape[-1]
+    tile_words = min(power_of_two(row_words), 64)
+    tile_rows = min(power_of_two(rows), 2048 // tile_words)
+    with on_device(words):
+        count_kernel[(blocks(rows, tile_rows),)](
+            words, ones, rows, row_words, TILE_ROWS=tile_rows, TILE_WORDS=tile_words
+        )
+    return ones
 
 
 def _packed(x: Tensor, format: CodeFormat | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -11,7 +11,13 @@ import triton.language as tl
 
 from bitfront.kernels.gpu.bits import popcount
 from bitfront.kernels.gpu.epilogue import store
-from bitfront.kernels.gpu.window import constant_of, row_origin, tile_place, under_window
+from bitfront.kernels.gpu.window import (
+    constant_of,
+    load_words,
+    row_origin,
+    tile_place,
+    under_window,
+)
 
 
 @triton.jit
@@ -47,8 +53,7 @@ def popcount_kernel(
     row_class_ptr: tl.tensor,
     col_class_ptr: tl.tensor,
     out_ptr: tl.tensor,
-    first_ptr: tl.tensor,
-    second_ptr: tl.tensor,
+    finish_ptr: tl.tensor,
     rows: tl.tensor,
     outputs: tl.tensor,
     group_outputs: tl.tensor,
@@ -61,20 +66,13 @@ def popcount_kernel(
     out_row: tl.tensor,
     out_plane: tl.tensor,
     X_PIXEL: tl.constexpr,
-    PIXEL_WORDS: tl.constexpr,
-    TAPS: tl.constexpr,
+    P: tl.constexpr,
     ROW_WORDS: tl.constexpr,
     WINDOW: tl.constexpr,
     CLASSES: tl.constexpr,
     FILL: tl.constexpr,
     REPLICATE: tl.constexpr,
-    KERNEL_X: tl.constexpr,
-    STRIDE_Y: tl.constexpr,
-    STRIDE_X: tl.constexpr,
-    PADDING_Y: tl.constexpr,
-    PADDING_X: tl.constexpr,
-    DILATION_Y: tl.constexpr,
-    DILATION_X: tl.constexpr,
+    GEOMETRY: tl.constexpr,
     X_BITS: tl.constexpr,
     W_BITS: tl.constexpr,
     X_SIGNED: tl.constexpr,
@@ -83,6 +81,8 @@ def popcount_kernel(
     FACTOR: tl.constexpr,
     FINISH: tl.constexpr,
     BITS: tl.constexpr,
+    AFTER: tl.constexpr,
+    MERGES: tl.constexpr,
     TILE_ROWS: tl.constexpr,
     TILE_OUTPUTS: tl.constexpr,
     TILE_WORDS: tl.constexpr,
@@ -95,62 +95,28 @@ def popcount_kernel(
     where the threads of a warp share the words of a row. Else a tile has four words, so that no sum
     crosses threads.
     """
-    m, group, tile_first = tile_place(outputs, group_outputs, TILE_ROWS, TILE_OUTPUTS)
-    group_first = group * group_outputs
+    WORDS: tl.constexpr = GEOMETRY[0][0] * GEOMETRY[0][1] * P
+    size, out_size = (height, width), (out_height, out_width)
+    m, is_row, group, tile_first = tile_place(rows, outputs, group_outputs, TILE_ROWS, TILE_OUTPUTS)
     in_group = tile_first + tl.arange(0, TILE_OUTPUTS)
-    n = group_first + in_group
-    # the last tile may number rows past 2^31 - 1, which turn negative
-    is_row = (m >= 0) & (m < rows)
     is_output = in_group < group_outputs
-    if WINDOW:
-        origin, top, left = row_origin(
-            m,
-            height,
-            width,
-            out_height,
-            out_width,
-            X_PIXEL,
-            STRIDE_Y,
-            STRIDE_X,
-            PADDING_Y,
-            PADDING_X,
-        )
-    else:
-        origin = m.to(tl.int64) * X_PIXEL
-    x_start = x_ptr + (origin + group * PIXEL_WORDS)[:, None]
+    n = group * group_outputs + in_group
+    origin, top, left = row_origin(m, group, size, out_size, X_PIXEL, P, GEOMETRY, WINDOW)
+    x_start = x_ptr + origin[:, None]
     w_start = w_ptr + (n.to(tl.int64) * ROW_WORDS)[:, None]
     if LATE:
         total = tl.zeros((TILE_ROWS, TILE_OUTPUTS, TILE_WORDS // 4), tl.int32)
     else:
         total = tl.zeros((TILE_ROWS, TILE_OUTPUTS), tl.int32)
-    for first in tl.range(0, TAPS * PIXEL_WORDS, TILE_WORDS, num_stages=STAGES):
+    for first in tl.range(0, WORDS, TILE_WORDS, num_stages=STAGES):
         words = first + tl.arange(0, TILE_WORDS)
-        is_word = words < TAPS * PIXEL_WORDS
-        exists = is_row[:, None] & is_word[None, :]
-        if WINDOW:
-            offset, inside = under_window(
-                words,
-                top,
-                left,
-                height,
-                width,
-                X_PIXEL,
-                PIXEL_WORDS,
-                KERNEL_X,
-                DILATION_Y,
-                DILATION_X,
-                REPLICATE,
-            )
-            read = exists & inside
-        else:
-            offset = words[None, :]
-            read = exists
-        w_read = is_output[:, None] & is_word[None, :]
+        offset, read, outside = under_window(
+            words, is_row, top, left, size, X_PIXEL, P, GEOMETRY, WINDOW, REPLICATE
+        )
+        w_read = is_output[:, None] & (words < WORDS)[None, :]
         for i in tl.static_range(X_BITS):
-            x = tl.load(x_start + i * x_plane + offset, mask=read, other=0)
-            if FILL:
-                border = tl.load(fill_ptr + i * PIXEL_WORDS + words % PIXEL_WORDS)
-                x = tl.where(exists & (inside == 0), border[None, :], x)
+            start, border_ptr = x_start + i * x_plane, fill_ptr + i * P
+            x = load_words(start, offset, read, outside, words, border_ptr, P, FILL)
             x0, x1, x2, x3 = quarters(x, TILE_ROWS, TILE_WORDS, LATE)
             for j in tl.static_range(W_BITS):
                 w = tl.load(w_start + j * w_plane + words[None, :], mask=w_read, other=0)
@@ -166,11 +132,10 @@ def popcount_kernel(
         total = tl.sum(total, 2)
     beta = constant_of(
         m,
-        n,
         is_row,
+        n,
         is_output,
-        out_height,
-        out_width,
+        out_size,
         outputs,
         beta_ptr,
         row_class_ptr,
@@ -181,17 +146,16 @@ def popcount_kernel(
         beta + FACTOR * total,
         m,
         is_row,
-        group_first,
+        group,
         tile_first,
-        group_outputs,
         outputs,
+        group_outputs,
         out_ptr,
         out_row,
         out_plane,
-        first_ptr,
-        second_ptr,
+        finish_ptr,
         FINISH,
         BITS,
-        TILE_ROWS,
-        TILE_OUTPUTS,
+        AFTER,
+        MERGES,
     )

@@ -5,23 +5,16 @@ Shape suffixes: those of `bitfront.kernels.cpu`.
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor
 
+from bitfront.kernels.finish import Finish, check_finish
 from bitfront.kernels.geometry import Conv2dGeometry, Fill
 from bitfront.kernels.gpu import constants
 from bitfront.kernels.gpu.constants import ByteCode
-from bitfront.kernels.gpu.epilogue import BFLOAT16, CODES, FLOAT32, SUMS
-from bitfront.kernels.gpu.finish import (
-    Affine,
-    Finish,
-    Requantise,
-    Threshold,
-    check_finish,
-    finished,
-)
+from bitfront.kernels.gpu.finish import Ending, finish_options, plane_pitch, row_pitch
 from bitfront.kernels.gpu.int8 import int8_kernel
 from bitfront.kernels.gpu.launch import blocks, on_device, require_device
 from bitfront.kernels.gpu.packing import regroup
@@ -111,10 +104,8 @@ class Product:
         self._device = weight.rows.device
         group_words = word_count(conv.group_channels)
         self._regroups = conv.groups > 1 and conv.group_channels % WORD_BITS > 0
-        # codes of several groups fill a row of words only where each group fills its own
-        whole = conv.groups == 1 or conv.group_outputs % WORD_BITS == 0
-        self._fused = finish if whole or isinstance(finish, Affine) else None
-        stores_codes = isinstance(self._fused, Threshold | Requantise)
+        self._ending = Ending(conv, finish, self._device)
+        stores_codes = self._ending.stores_codes
         row_words = conv.taps * group_words
         sizes = (conv.rows, conv.group_outputs, row_words, stores_codes)
         passes = x_format.bits * weight.format.bits
@@ -123,7 +114,6 @@ class Product:
         _require_tile(self.tile, method, stores_codes)
         fill_QP = fill_words(conv, x_format, fill, self._device)
         fills = any(conv.padding) and fill_QP is not None and bool(fill_QP.any())
-        self._finish_pointers = _finish_pointers(self._fused)
         if method == "popcount":
             self._kernel = popcount_kernel
             self._constants = constants.popcount_constants(conv, x_format, weight, fill)
@@ -139,7 +129,7 @@ class Product:
                 weight.format,
                 method,
                 self.tile,
-                finish=self._fused,
+                finish=self._ending.fused,
                 fills=fills,
                 replicates=fill_QP is None,
                 classes=self._constants.beta.shape[0] > 1,
@@ -150,15 +140,23 @@ class Product:
             "enable_fp_fusion": False,
         }
 
-    def __call__(self, words: Tensor) -> Tensor:
+    def __call__(self, words: Tensor, out: Tensor | None = None) -> Tensor:
         """The finished result of words [Q, B, H, W, P], whose padding bits must be 0.
+
+        Args:
+            words: int32.
+            out: Where to write it, or what to add it to if the finish merges: a tensor of the
+                result's shape and dtype, such as a run of channels of a larger map. None makes a
+                new one.
 
         Returns:
             int32 [B, Y, X, N]; floats with `Affine`; int32 words [B, Y, X, P'] with `Threshold`,
             [k, B, Y, X, P'] with `Requantise`.
 
         Raises:
-            ValueError: If a tensor has another shape, dtype or device.
+            TypeError: If `out` is no tensor.
+            ValueError: If a tensor has another shape, dtype or device; or if `out` does not fit
+                (`bitfront.kernels.gpu.finish.row_pitch`), or is missing.
         """
         conv = self.conv
         row = word_count(conv.channels)
@@ -169,9 +167,7 @@ class Product:
                 f"{words.dtype} {list(words.shape)} on {words.device}."
             )
         x = regroup(words, conv) if self._regroups else words.contiguous()
-        out = self._result()
-        planes = out.dim() == 5
-        first, second = self._finish_pointers
+        written = self._ending.written(out)
         tiles = blocks(conv.group_outputs, self.tile.outputs) * conv.groups
         with on_device(x):
             self._kernel[(blocks(conv.rows, self.tile.rows) * tiles,)](
@@ -181,9 +177,8 @@ class Product:
                 self._constants.beta,
                 self._constants.row_class,
                 self._constants.col_class,
-                out.view(torch.int16) if out.dtype == torch.bfloat16 else out,
-                out if first is None else first,
-                out if second is None else second,
+                written.view(torch.int16) if written.dtype == torch.bfloat16 else written,
+                self._ending.values,
                 conv.rows,
                 conv.outputs,
                 conv.group_outputs,
@@ -193,23 +188,11 @@ class Product:
                 conv.out_width,
                 x.stride(0),
                 self._weight.rows.stride(0),
-                out.shape[-1],
-                out.stride(0) if planes else 0,
+                row_pitch(written),
+                plane_pitch(written),
                 **self._options,
             )
-        return out if self._fused is self.finish else finished(out, self.finish)
-
-    def _result(self) -> Tensor:
-        """Where the kernel writes."""
-        conv, fused = self.conv, self._fused
-        shape = (conv.batch, conv.out_height, conv.out_width, conv.outputs)
-        if isinstance(fused, Affine):
-            return torch.empty(shape, dtype=fused.dtype, device=self._device)
-        if isinstance(fused, Threshold | Requantise):
-            shape = (*shape[:-1], word_count(conv.outputs))
-        if isinstance(fused, Requantise):
-            return torch.empty(fused.bits, *shape, dtype=torch.int32, device=self._device)
-        return torch.empty(shape, dtype=torch.int32, device=self._device)
+        return self._ending.result(written, out)
 
 
 def kernel_options(
@@ -223,7 +206,7 @@ def kernel_options(
     fills: bool = False,
     replicates: bool = False,
     classes: bool = False,
-) -> dict[str, int]:
+) -> dict[str, Any]:
     """What a kernel is compiled for: its arguments in capitals.
 
     Args:
@@ -246,25 +229,17 @@ def kernel_options(
         own = _int8_options(x_format, w_format)
     return {
         "X_PIXEL": group_words * conv.groups,
-        "PIXEL_WORDS": group_words,
-        "TAPS": conv.taps,
+        "P": group_words,
         "ROW_WORDS": blocks(row_words, ROW_WORDS) * ROW_WORDS,
         "WINDOW": not is_matrix,
         "CLASSES": classes,
         "FILL": fills,
         "REPLICATE": replicates,
-        "KERNEL_X": conv.kernel[1],
-        "STRIDE_Y": conv.stride[0],
-        "STRIDE_X": conv.stride[1],
-        "PADDING_Y": conv.padding[0],
-        "PADDING_X": conv.padding[1],
-        "DILATION_Y": conv.dilation[0],
-        "DILATION_X": conv.dilation[1],
+        "GEOMETRY": (conv.kernel, conv.stride, conv.padding, conv.dilation),
         "X_BITS": x_format.bits,
         "W_BITS": w_format.bits,
         **own,
-        "FINISH": _finish_kind(finish),
-        "BITS": finish.bits if isinstance(finish, Requantise) else 1,
+        **finish_options(finish),
         "TILE_ROWS": tile.rows,
         "TILE_OUTPUTS": tile.outputs,
         "TILE_WORDS": tile.words,
@@ -286,25 +261,6 @@ def _require_tile(tile: Tile, method: Method, stores_codes: bool) -> None:
             f"`tile` must have {SPLIT_WORDS} words, or more where it has at most {FEW_ROWS} rows, "
             f"but got {tile}."
         )
-
-
-def _finish_kind(finish: Finish | None) -> int:
-    if finish is None:
-        return SUMS
-    if isinstance(finish, Affine):
-        return BFLOAT16 if finish.dtype == torch.bfloat16 else FLOAT32
-    return CODES
-
-
-def _finish_pointers(finish: Finish | None) -> tuple[Tensor | None, Tensor | None]:
-    """What the kernel reads of a finish: dense, and bool as int8."""
-    if isinstance(finish, Affine):
-        return finish.scale.contiguous(), finish.shift.contiguous()
-    if isinstance(finish, Threshold):
-        return finish.threshold.contiguous(), finish.flip.contiguous().view(torch.int8)
-    if isinstance(finish, Requantise):
-        return finish.thresholds.contiguous(), finish.flip.contiguous().view(torch.int8)
-    return None, None
 
 
 def _popcount_options(x: CodeFormat, w: CodeFormat, tile: Tile) -> dict[str, int]:

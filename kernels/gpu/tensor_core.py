@@ -63,8 +63,7 @@ def gemm_kernel(
     ones_ptr: gl.tensor,
     beta_ptr: gl.tensor,
     out_ptr: gl.tensor,
-    first_ptr: gl.tensor,
-    second_ptr: gl.tensor,
+    finish_ptr: gl.tensor,
     out_ones_ptr: gl.tensor,
     M: gl.tensor,
     N: gl.tensor,
@@ -78,6 +77,8 @@ def gemm_kernel(
     ROW_VALUES: gl.constexpr,
     FINISH: gl.constexpr,
     BITS: gl.constexpr,
+    AFTER: gl.constexpr,
+    MERGES: gl.constexpr,
     ONES: gl.constexpr,
     MT: gl.constexpr,
     NT: gl.constexpr,
@@ -94,8 +95,7 @@ def gemm_kernel(
         ones_ptr: int32 [Q, M], the ones of each row of each plane.
         beta_ptr: int32 [N].
         out_ptr: The result.
-        first_ptr: Scale of each column, or thresholds [2^BITS - 1, N].
-        second_ptr: Shift of each column, or flip.
+        finish_ptr: As FINISH, BITS, AFTER and MERGES: see `bitfront.kernels.gpu.epilogue`.
         out_ones_ptr: int32 [BITS, M], the ones of each row of codes.
         M: Rows.
         N: Columns.
@@ -108,8 +108,10 @@ def gemm_kernel(
             pair first.
         LAST: Factor of the final sum.
         ROW_VALUES: v_i of each plane of the rows.
-        FINISH: 0 sums, 1 float32, 2 bfloat16, 3 codes.
-        BITS: Of a code.
+        FINISH: See finish_ptr.
+        BITS: See finish_ptr.
+        AFTER: See finish_ptr.
+        MERGES: See finish_ptr.
         ONES: 1 stores the ones of codes, 2 adds them to zeros, 0 does neither.
         MT: As NT, WM and WN: see `bitfront.kernels.gpu.fragments`.
         NT: See MT.
@@ -201,11 +203,12 @@ def gemm_kernel(
             out_ptr,
             out_row,
             out_plane,
-            first_ptr,
-            second_ptr,
+            finish_ptr,
             out_ones_ptr,
             FINISH,
             BITS,
+            AFTER,
+            MERGES,
             ONES,
             16 * WM,
             COLUMNS,

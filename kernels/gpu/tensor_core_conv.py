@@ -162,8 +162,7 @@ def conv_kernel(
     row_class_ptr: gl.tensor,
     col_class_ptr: gl.tensor,
     out_ptr: gl.tensor,
-    first_ptr: gl.tensor,
-    second_ptr: gl.tensor,
+    finish_ptr: gl.tensor,
     out_ones_ptr: gl.tensor,
     M: gl.tensor,
     N: gl.tensor,
@@ -186,6 +185,8 @@ def conv_kernel(
     ROW_VALUES: gl.constexpr,
     FINISH: gl.constexpr,
     BITS: gl.constexpr,
+    AFTER: gl.constexpr,
+    MERGES: gl.constexpr,
     ONES: gl.constexpr,
     MT: gl.constexpr,
     NT: gl.constexpr,
@@ -203,8 +204,7 @@ def conv_kernel(
         row_class_ptr: int32 [Y], where the class of a row begins in beta, if there are classes.
         col_class_ptr: int32 [X], added to it for a column.
         out_ptr: The result, [M, N] or words of codes.
-        first_ptr: Scale of each output, or thresholds [2^BITS - 1, N].
-        second_ptr: Shift of each output, or flip.
+        finish_ptr: As FINISH, BITS, AFTER and MERGES: see `bitfront.kernels.gpu.epilogue`.
         out_ones_ptr: int32 [BITS, M], the ones of each pixel of codes.
         M: Pixels of the result.
         N: Outputs of all groups.
@@ -223,11 +223,13 @@ def conv_kernel(
         GEOMETRY: Kernel, stride, padding and dilation, (vertical, horizontal) each; at most 31
             taps.
         CLASSES: Whether beta has classes.
-        PAIRS: As LAST, ROW_VALUES, FINISH, BITS and ONES: see `tensor_core.gemm_kernel`.
+        PAIRS: As LAST, ROW_VALUES and ONES: see `tensor_core.gemm_kernel`.
         LAST: See PAIRS.
         ROW_VALUES: See PAIRS.
-        FINISH: See PAIRS.
-        BITS: See PAIRS.
+        FINISH: See finish_ptr.
+        BITS: See finish_ptr.
+        AFTER: See finish_ptr.
+        MERGES: See finish_ptr.
         ONES: See PAIRS.
         MT: As NT, WM and WN: see `bitfront.kernels.gpu.fragments`.
         NT: See MT.
@@ -413,11 +415,12 @@ def conv_kernel(
             out_ptr,
             out_row,
             out_plane,
-            first_ptr,
-            second_ptr,
+            finish_ptr,
             out_ones_ptr,
             FINISH,
             BITS,
+            AFTER,
+            MERGES,
             ONES,
             16 * WM,
             COLUMNS,

@@ -38,6 +38,16 @@ def store_words(
 
 
 @gluon.jit
+def affine(
+    x: gl.tensor, values_ptr: gl.tensor, N: gl.tensor, n: gl.tensor, is_column: gl.tensor
+) -> gl.tensor:
+    """``scale * x + shift`` of float32 [rows, columns]; the two are rows of float32 [2, N]."""
+    scale = gl.load(values_ptr + n, mask=is_column, other=0.0)
+    shift = gl.load(values_ptr + N + n, mask=is_column, other=0.0)
+    return x * gl.expand_dims(scale, 0) + gl.expand_dims(shift, 0)
+
+
+@gluon.jit
 def store_result(
     sums: gl.tensor,
     m0: gl.tensor,
@@ -49,11 +59,12 @@ def store_result(
     out_ptr: gl.tensor,
     out_row: gl.tensor,
     out_plane: gl.tensor,
-    first_ptr: gl.tensor,
-    second_ptr: gl.tensor,
+    finish_ptr: gl.tensor,
     out_ones_ptr: gl.tensor,
     FINISH: gl.constexpr,
     BITS: gl.constexpr,
+    AFTER: gl.constexpr,
+    MERGES: gl.constexpr,
     ONES: gl.constexpr,
     ROWS: gl.constexpr,
     COLUMNS: gl.constexpr,
@@ -73,9 +84,10 @@ def store_result(
     if FINISH == 3:
         passed = gl.full([ROWS, COLUMNS], 0, gl.int32, layout)
         for level in gl.static_range((1 << BITS) - 1):
-            threshold = gl.load(first_ptr + level * N + n, mask=is_column, other=0)
+            threshold = gl.load(finish_ptr + level * N + n, mask=is_column, other=0)
             passed += gl.cast(sums >= gl.expand_dims(threshold, 0), gl.int32)
-        flip = gl.expand_dims(gl.load(second_ptr + n, mask=is_column, other=0), 0)
+        flip_ptr = finish_ptr + ((1 << BITS) - 1) * N
+        flip = gl.expand_dims(gl.load(flip_ptr + n, mask=is_column, other=0), 0)
         codes = gl.where(flip != 0, (1 << BITS) - 1 - passed, passed)
         codes = gl.where(gl.expand_dims(is_column, 0), codes, 0)
         for plane in gl.static_range(BITS):
@@ -93,9 +105,15 @@ def store_result(
         if FINISH == 0:
             gl.store(out_ptr + place, sums, mask=stored)
         else:
-            scale = gl.expand_dims(gl.load(first_ptr + n, mask=is_column, other=0.0), 0)
-            shift = gl.expand_dims(gl.load(second_ptr + n, mask=is_column, other=0.0), 0)
-            floats = gl.cast(sums, gl.float32) * scale + shift
+            floats = affine(gl.cast(sums, gl.float32), finish_ptr, N, n, is_column)
+            if AFTER >= 1:
+                # a maximum would lose a NaN
+                floats = gl.where(floats < 0.0, 0.0, floats)
+            if AFTER == 2:
+                floats = affine(floats, finish_ptr + 2 * N, N, n, is_column)
+            if MERGES:
+                held = gl.load(out_ptr + place, mask=stored, other=0.0)
+                floats = gl.cast(held, gl.float32) + floats
             if FINISH == 2:
                 floats = gl.cast(floats, gl.bfloat16)
             gl.store(out_ptr + place, floats, mask=stored)

@@ -11,21 +11,14 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from bitfront.kernels.finish import Finish, Threshold, check_finish
 from bitfront.kernels.geometry import Conv2dGeometry, Fill
 from bitfront.kernels.gpu.constants import Constants
 from bitfront.kernels.gpu.dispatch import TENSOR_CORE_PASSES
-from bitfront.kernels.gpu.epilogue import BFLOAT16, CODES, FLOAT32, SUMS
-from bitfront.kernels.gpu.finish import (
-    Affine,
-    Finish,
-    Requantise,
-    Threshold,
-    check_finish,
-    finished,
-)
+from bitfront.kernels.gpu.finish import Ending, plane_pitch, row_pitch
 from bitfront.kernels.gpu.fragments import STEP_WORDS, WarpTile
 from bitfront.kernels.gpu.launch import blocks, on_device
-from bitfront.kernels.gpu.packing import regroup
+from bitfront.kernels.gpu.packing import count_ones, regroup
 from bitfront.kernels.gpu.tensor_core import gemm_kernel
 from bitfront.kernels.gpu.tensor_core_conv import conv_kernel
 from bitfront.kernels.gpu.weight import GpuWeight
@@ -38,7 +31,6 @@ from bitfront.kernels.layout import (
     word_count,
 )
 from bitfront.kernels.operands import Packed, fill_words, planes_of, require_accumulator, taps
-from bitfront.kernels.packing import row_count
 
 MAX_TAPS: Final = 31
 """One bit of an int32 says of each tap whether it lies inside."""
@@ -186,40 +178,44 @@ class TensorCoreProduct:
         self._device = weight.rows.device
         self._pixel = word_count(conv.group_channels)
         self._regroups = conv.groups > 1 and conv.group_channels % WORD_BITS > 0
-        # codes of several groups fill a row of words only where each group fills its own
-        whole = conv.groups == 1 or conv.group_outputs % WORD_BITS == 0
-        self._fused = finish if whole or isinstance(finish, Affine) else None
+        self._ending = Ending(conv, finish, self._device)
         self._fill_QP = fill_words(conv, x_format, fill, self._device)
         # taps outside read zeros: another border is put around the map
         self._borders = any(conv.padding) and (self._fill_QP is None or bool(self._fill_QP.any()))
-        self._inner = _without_padding(conv) if self._borders else conv
+        self._inner = conv.bordered() if self._borders else conv
         self._plan = PlanePlan.of(x_format, weight.format)
         corrects = fill == 0 and x_format.offset != 0 and any(conv.padding)
         self._constants = inside_constants(conv, x_format, weight, corrects)
-        self._finish_arguments = finish_arguments(self._fused)
         is_matrix = conv.taps == conv.groups == 1 and self._inner.stride == (1, 1)
         self._is_matrix = (
             is_matrix and not any(self._inner.padding) and (self._pixel % STEP_WORDS == 0)
         )
 
-    def __call__(self, words: Tensor, ones: Tensor | None = None) -> Tensor:
+    def __call__(
+        self, words: Tensor, ones: Tensor | None = None, out: Tensor | None = None
+    ) -> Tensor:
         """The finished result of words [Q, B, H, W, P], whose padding bits must be 0.
 
         Args:
             words: int32.
             ones: int32 [Q, B, H, W], the popcounts that came with the words; None counts them.
                 Not read by a product of several groups, which counts its own.
+            out: Where to write it, or what to add it to if the finish merges: a tensor of the
+                result's shape and dtype, such as a run of channels of a larger map. None makes a
+                new one.
 
         Returns:
             int32 [B, Y, X, N]; floats with `Affine`; int32 words [B, Y, X, P'] with `Threshold`,
             [k, B, Y, X, P'] with `Requantise`.
 
         Raises:
-            ValueError: If a tensor has another shape, dtype or device.
+            TypeError: If `out` is no tensor.
+            ValueError: If a tensor has another shape, dtype or device; or if `out` does not fit
+                (`bitfront.kernels.gpu.finish.row_pitch`), or is missing.
         """
-        out = self._result()
-        self._run(words, ones, out, None)
-        return out if self._fused is self.finish else finished(out, self.finish)
+        written = self._ending.written(out)
+        self._run(words, ones, written, None)
+        return self._ending.result(written, out)
 
     def packed(self, x: Packed) -> Packed:
         """As a call, of a map with its popcounts, to a map with its popcounts: a layer of a chain.
@@ -228,20 +224,20 @@ class TensorCoreProduct:
             TypeError: If the map is not packed.
             ValueError: If the kernel does not end in codes, or as a call.
         """
-        if not isinstance(self._fused, Threshold | Requantise):
+        if not self._ending.stores_codes:
             raise ValueError(
                 "`finish` must be a Threshold or a Requantise that the kernel can store (each "
                 f"group's outputs in whole words), but is {type(self.finish).__name__}."
             )
         words, _ = planes_of(x)
-        out = self._result()
+        out = self._ending.written(None)
         bits = out.shape[0] if out.dim() == 5 else 1
         # several blocks add to one number
         fresh = torch.empty if self._across() == 1 else torch.zeros
         ones = fresh(bits, *out.shape[-4:-1], dtype=torch.int32, device=self._device)
         self._run(words, x.popcount.reshape(words.shape[:-1]), out, ones)
         outputs = self.conv.outputs
-        if isinstance(self._fused, Threshold):
+        if isinstance(self.finish, Threshold):
             return PackedBits(words=out, channels=outputs, popcount=ones[0])
         made = CodeFormat(bits=bits, coding="unsigned")
         return PackedCodes(words=out, channels=outputs, format=made, popcount=ones)
@@ -260,7 +256,7 @@ class TensorCoreProduct:
             # what no row value weighs is not read
             ones = x
         elif conv.groups > 1 or ones is None:
-            ones = row_count(x.view(*x.shape[:-1], conv.groups, self._pixel))
+            ones = count_ones(x.view(*x.shape[:-1], conv.groups, self._pixel))
         launch(*self.launch_arguments(x, ones.contiguous(), out, made))
 
     def _across(self) -> int:
@@ -286,18 +282,6 @@ class TensorCoreProduct:
         bordered[:, :, down : down + height, right : right + width] = x
         return bordered
 
-    def _result(self) -> Tensor:
-        """Where the kernel writes."""
-        conv, fused = self.conv, self._fused
-        shape = (conv.batch, conv.out_height, conv.out_width, conv.outputs)
-        if isinstance(fused, Affine):
-            return torch.empty(shape, dtype=fused.dtype, device=self._device)
-        if isinstance(fused, Threshold | Requantise):
-            shape = (*shape[:-1], word_count(conv.outputs))
-        if isinstance(fused, Requantise):
-            return torch.empty(fused.bits, *shape, dtype=torch.int32, device=self._device)
-        return torch.empty(shape, dtype=torch.int32, device=self._device)
-
     def launch_arguments(
         self, x: Tensor, ones: Tensor, out: Tensor, made: Tensor | None = None
     ) -> tuple[Any, int, dict[str, Any], int]:
@@ -322,14 +306,15 @@ class TensorCoreProduct:
             "KW": rows.shape[-1],
             "x_plane": x.stride(0),
             "w_plane": rows.stride(0),
-            "out_row": out.shape[-1],
-            "out_plane": out.stride(0) if out.dim() == 5 else 0,
+            "out_row": row_pitch(out),
+            "out_plane": plane_pitch(out),
             "PAIRS": self._plan.pairs,
             "LAST": self._plan.last,
             "ROW_VALUES": self._plan.row_values,
             "STAGES": self.stages,
             "ONES": 0 if made is None else min(self._across(), 2),
-            **self._finish_arguments,
+            "finish_ptr": self._ending.values,
+            **self._ending.options,
             **tile.constants,
         }
         if self._is_matrix:
@@ -366,26 +351,6 @@ def launch(kernel: Any, count: int, arguments: dict[str, Any], warps: int) -> No
         kernel[(count,)](**arguments, num_warps=warps, enable_fp_fusion=False)
 
 
-def finish_arguments(finish: Finish | None) -> dict[str, Any]:
-    """What a kernel is told of a finish: dense tensors, and bool as int8."""
-    if finish is None:
-        return {"FINISH": SUMS, "BITS": 1, "first_ptr": None, "second_ptr": None}
-    if isinstance(finish, Affine):
-        kind = BFLOAT16 if finish.dtype == torch.bfloat16 else FLOAT32
-        first, second, bits = finish.scale, finish.shift, 1
-    else:
-        kind = CODES
-        first = finish.threshold if isinstance(finish, Threshold) else finish.thresholds
-        second = finish.flip.contiguous().view(torch.int8)
-        bits = 1 if isinstance(finish, Threshold) else finish.bits
-    return {
-        "FINISH": kind,
-        "BITS": bits,
-        "first_ptr": first.contiguous(),
-        "second_ptr": second.contiguous(),
-    }
-
-
 def inside_constants(
     conv: Conv2dGeometry, x_format: CodeFormat, weight: GpuWeight, corrects: bool
 ) -> Constants:
@@ -414,20 +379,4 @@ def inside_constants(
         beta=beta.to(torch.int32).to(device),
         row_class=(row_class * len(columns)).to(torch.int32).to(device),
         col_class=col_class.to(torch.int32).to(device),
-    )
-
-
-def _without_padding(conv: Conv2dGeometry) -> Conv2dGeometry:
-    """The same convolution of the map with its border."""
-    return Conv2dGeometry(
-        batch=conv.batch,
-        height=conv.height + 2 * conv.padding[0],
-        width=conv.width + 2 * conv.padding[1],
-        channels=conv.channels,
-        outputs=conv.outputs,
-        kernel=conv.kernel,
-        stride=conv.stride,
-        padding=(0, 0),
-        dilation=conv.dilation,
-        groups=conv.groups,
     )

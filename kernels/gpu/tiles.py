@@ -1,6 +1,7 @@
 """How a product is cut into tiles, one for each block of threads.
 
-The numbers follow from the kernels' registers and have not been timed on a device.
+The numbers follow from the kernels' registers. What was timed on a device goes before them:
+`bitfront.kernels.gpu.tuning`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from bitfront.kernels.layout import WORD_BITS, require_int
 FEW_ROWS: Final = 8
 """Up to so many rows a warp shares the words of a row."""
 
+MAX_STAGES: Final = 8
+"""Steps whose loads may be under way at once."""
 
 SPLIT_WORDS: Final = 4
 """Words that a thread reads at once; a step of more rows has no more."""
@@ -46,7 +49,7 @@ class Tile:
             value = require_int(name, getattr(self, name), 1, most)
             if value != power_of_two(value):
                 raise ValueError(f"`{name}` must be a power of two, but got {value}.")
-        require_int("stages", self.stages, 1, 8)
+        require_int("stages", self.stages, 1, MAX_STAGES)
 
 
 def popcount_tile(

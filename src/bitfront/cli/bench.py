@@ -37,24 +37,32 @@ def bench_kernels(
         Path | None, typer.Option(help="Write the measurements to this file as JSON.")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Write a plot to this file as SVG.")] = None,
+    tune: Annotated[
+        Path | None,
+        typer.Option(help="With cuda: time the tiles of each kernel, and keep the fastest here."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Kernels beside torch and ONNX Runtime, cuBLAS and cuDNN: exactness first, then speed."""
+    """Kernels beside torch and ONNX Runtime, cuBLAS and cuDNN: exactness first, then speed.
+
+    With --tune nothing is compared: the fastest tiles of this GPU go to a file, and a later run
+    goes on where the time was used up.
+    """
     if device not in DEVICES:
         raise InvalidValue(f"device must be one of {', '.join(DEVICES)}, but is {device!r}.")
-    for path in (to, plot):
+    for path in (to, plot, tune):
         # before minutes of measuring, not after
         if path is not None and not path.absolute().parent.is_dir():
             raise InvalidValue(f"The folder of {path} must exist, but does not.")
     if device == "cuda":
-        if threads or variant or plot or rounds != ROUNDS:
-            raise InvalidValue("--threads, --variant, --rounds and --plot are for the CPU.")
-        _keep(to, result := _on_gpu())
-        if as_json:
-            write_json(result)
-        else:
-            _print_gpu(result)
+        if threads or variant or rounds != ROUNDS:
+            raise InvalidValue("--threads, --variant and --rounds are for the CPU.")
+        if tune is not None and (to or plot):
+            raise InvalidValue("--tune compares nothing: no --to, no --plot.")
+        _bench_gpu(to, plot, tune, as_json)
         return
+    if tune is not None:
+        raise InvalidValue("--tune is for --device cuda.")
     result = _on_cpu(threads or [1], rounds, variant)
     _keep(to, result)
     if plot is not None:
@@ -83,19 +91,41 @@ def _on_cpu(threads: list[int], rounds: int, variant: str | None) -> dict[str, A
         raise _failed(error) from None
 
 
-def _on_gpu() -> dict[str, Any]:
+def _bench_gpu(to: Path | None, plot: Path | None, tune: Path | None, as_json: bool) -> None:
     """Measure the GPU, or say why that is impossible: status 1."""
     try:
-        from bitfront.kernels.gpu.bench import InexactKernel, NoDevice, run
+        from bitfront.kernels.gpu.bench import NoDevice, run, tune_gpu
+        from bitfront.kernels.gpu.exactness import InexactKernel
+        from bitfront.kernels.gpu.report import draw
     except ModuleNotFoundError as error:
         raise InvalidValue(
             f"--device cuda needs the package {error.name}, which is not installed: "
             "pip install 'bitfront[gpu]'."
         ) from None
+
+    def progress(name: str) -> None:
+        err.print(f"{name} ...", markup=False)
+
     try:
-        return run(progress=lambda name: err.print(f"{name} ..."))
+        result = run(progress=progress) if tune is None else tune_gpu(tune, progress=progress)
     except (NoDevice, InexactKernel) as error:
         raise _failed(error) from None
+    except (ValueError, OSError) as error:
+        # of the table; a measurement raises neither
+        if tune is None:
+            raise
+        raise InvalidValue(str(error)) from None
+    _keep(to, result)
+    if plot is not None:
+        _write(plot, draw(result))
+    if as_json:
+        write_json(result)
+    elif tune is None:
+        _print_gpu(result)
+    else:
+        _print_tuning(result)
+    if tune is not None and result["inexact"]:
+        raise typer.Exit(1)
 
 
 def _failed(error: Exception) -> typer.Exit:
@@ -116,26 +146,68 @@ def _write(path: Path, text: str) -> None:
 
 
 def _print_gpu(result: dict[str, Any]) -> None:
-    rows = []
+    rows, absent = [], set()
     for case in result["cases"]:
         for way in case["contenders"]:
-            share = way.get("share_of_roofline")
+            if way["ms"] is None:
+                absent.add(f"{way['precision']} {way['name']}: {way['absent']}")
+                continue
             rows.append(
                 (
                     case["name"],
                     f"{way['precision']} {way['name']}",
                     f"{way['ms']:.4f}",
                     f"{way['macs_per_s'] / 1e12:.1f}",
-                    "-" if share is None else f"{100 * share:.0f} %",
+                    _share(way.get("share_of_limit")),
+                    _share(way.get("share_of_roofline")),
                 )
             )
-    columns = ("case", "kernel", "ms", "T MAC/s", "of the roofline")
+    columns = ("case", "kernel", "ms", "T MAC/s", "of the limit", "of the roofline")
     write_table(f"{result['device']}, CUDA graphs", columns, rows, left=2)
+    out.print(result["paths"], markup=False)
     for case in result["cases"]:
         for name, ratio in case["ratios"].items():
             out.print(f"{case['name']}: {name} {ratio:.2f}", markup=False)
+    for goal in result["goals"]:
+        said = "not measured"
+        if goal["met"] is not None:
+            said = f"{goal['value']:.2f}, {'met' if goal['met'] else 'not met'}"
+        out.print(f"goal: {goal['name']}, at least {goal['target']}: {said}", markup=False)
+    for line in sorted(absent):
+        out.print(f"absent: {line}", markup=False)
     if result["skipped"]:
         out.print(f"Not measured, the time was used up: {', '.join(result['skipped'])}.")
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.0f} %"
+
+
+def _print_tuning(result: dict[str, Any]) -> None:
+    rows = [
+        (
+            row["name"],
+            row["choice"],
+            f"{row['ms']:.4f}",
+            f"{row['default_ms']:.4f}",
+            f"{row['default_ms'] / row['ms']:.2f}",
+        )
+        for row in result["found"]
+    ]
+    columns = ("product", "fastest", "ms", "default, ms", "times faster")
+    write_table(f"{result['device']}, CUDA graphs", columns, rows, left=2)
+    for name, ways in result["inexact"].items():
+        for way in ways:
+            out.print(f"wrong result, not used: {name}: {way}", markup=False)
+    for name, reasons in result["refused"].items():
+        for way, reason in reasons.items():
+            out.print(f"refused: {name}: {way}: {reason}", markup=False)
+    if result["skipped"]:
+        out.print(
+            f"{len(result['skipped'])} products are left; the same command goes on with them.",
+            markup=False,
+        )
+    out.print(f"Products are looked up in {result['used_if_at']}.", markup=False)
 
 
 def _print(result: dict[str, Any]) -> None:

@@ -27,12 +27,15 @@ from torch import Tensor
 from bitfront.kernels import CodeFormat, PackedBits, PackedCodes, pack, pack_codes
 
 INTERPRETED = {
+    "test_comparing.py",
     "test_conv.py",
     "test_custom_ops.py",
     "test_finish.py",
     "test_int8.py",
+    "test_interleave.py",
     "test_packing.py",
     "test_popcount.py",
+    "test_unpacking.py",
     "test_wrong_input.py",
 }
 VARIABLE = "TRITON_INTERPRET"

@@ -1,5 +1,6 @@
 """What the Triton kernels become for an A100 and an H100, compiled without either."""
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from bitfront.kernels import BINARY, CodeFormat, Conv2dGeometry
-from bitfront.kernels.gpu.finish import Affine, Finish, Requantise, Threshold
+from bitfront.kernels.finish import Affine, Finish, Requantise, Threshold
 from bitfront.kernels.gpu.int8 import int8_kernel
 from bitfront.kernels.gpu.machine_code import MachineCode, compile_kernel
 from bitfront.kernels.gpu.packing import TILE_ELEMENTS, TILE_WORDS, pack_kernel, regroup_kernel
@@ -27,18 +28,26 @@ CONV = Conv2dGeometry.of(image=(8, 28, 28, 128), weight=(128, 3, 3, 128), paddin
 FLIPS = torch.zeros(128, dtype=torch.bool)
 PACK_TILE = {"TILE_ROWS": TILE_ELEMENTS // (32 * TILE_WORDS), "TILE_WORDS": TILE_WORDS}
 LEVELS = torch.zeros(3, 128, dtype=torch.int32)
+NORM = Affine(
+    scale=torch.zeros(128),
+    shift=torch.zeros(128),
+    merges=True,
+    rectifies=True,
+    scale_after=torch.zeros(128),
+    shift_after=torch.zeros(128),
+)
 
 
 def pointers(finish: Finish | None) -> dict[str, str]:
     """Types of the pointers that depend on the finish."""
     if isinstance(finish, Affine):
         out = "*i16:16" if finish.dtype == torch.bfloat16 else "*fp32:16"
-        return {"out_ptr": out, "first_ptr": "*fp32:16", "second_ptr": "*fp32:16"}
-    return {"second_ptr": "*i8:16"} if finish else {}
+        return {"out_ptr": out, "finish_ptr": "*fp32:16"}
+    return {}
 
 
 def compile_product(
-    kernel: Any, options: dict[str, int], tile: Tile, capability: int, finish: Finish | None
+    kernel: Any, options: dict[str, Any], tile: Tile, capability: int, finish: Finish | None
 ) -> MachineCode:
     """Compile as a launch does, where all sizes but those in `options` are multiples of 16."""
     names = [name for name in kernel.arg_names if name not in options]
@@ -120,14 +129,17 @@ def test_bits_become_bytes_in_registers(
 @pytest.mark.parametrize(
     "finish",
     [
+        Affine(scale=torch.zeros(128), shift=torch.zeros(128), dtype=torch.bfloat16),
         Affine(scale=torch.zeros(128), shift=torch.zeros(128)),
-        Affine(scale=torch.zeros(128), shift=torch.zeros(128), dtype=torch.float32),
+        NORM,
+        replace(NORM, dtype=torch.bfloat16),
         Threshold(threshold=LEVELS[0], flip=FLIPS),
         Requantise(thresholds=LEVELS, flip=FLIPS),
     ],
-    ids=["bfloat16", "float32", "bits", "codes"],
+    ids=["bfloat16", "float32", "norm", "norm bfloat16", "bits", "codes"],
 )
-@pytest.mark.parametrize(("method", "capability"), [("popcount", 80), ("int8", 90)])
+@pytest.mark.parametrize("method", KERNELS)
+@pytest.mark.parametrize("capability", CAPABILITIES)
 def test_every_finish_compiles(method: Method, finish: Finish, capability: int) -> None:
     codes = isinstance(finish, Threshold | Requantise)
     choose = popcount_tile if method == "popcount" else int8_tile
@@ -138,6 +150,8 @@ def test_every_finish_compiles(method: Method, finish: Finish, capability: int) 
     assert code.count("FFMA") == 0
     # and keeps the smallest numbers
     assert ".ftz" not in code.ptx
+    # what is added to is not what a cache that is never written holds
+    assert "ld.global.nc" not in code.ptx
 
 
 @pytest.mark.parametrize("rows", [8, 31])

@@ -1,5 +1,6 @@
 """Which kernel runs where; what is said where none does. No kernel is run."""
 
+import re
 import subprocess
 import sys
 from itertools import product
@@ -10,6 +11,7 @@ import torch
 from bitfront.kernels import CodeFormat, Conv2dGeometry, pack
 from bitfront.kernels.gpu import choose, prepare_product, prepare_weight, route
 from bitfront.kernels.gpu import pack as gpu_pack
+from bitfront.kernels.gpu.dispatch import describe
 
 
 @pytest.mark.parametrize(
@@ -66,6 +68,41 @@ def test_what_has_no_route_is_refused(
 ) -> None:
     with pytest.raises(error, match=text):
         route(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("capability", "says"),
+    [
+        (75, r"\(7\.5\) is too old .* need 8\.0 or higher: bitfront\.kernels\.cpu computes"),
+        (80, r"\(8\.0\) has 1-bit tensor cores: products of up to 4 pairs .* few rows by popcount"),
+        (90, r"\(9\.0\) has 1-bit tensor cores"),
+        (100, r"\(10\.0\) has no 1-bit tensor cores: products run on int8 tensor cores, few rows"),
+        (121, r"\(12\.1\) has no 1-bit tensor cores"),
+    ],
+)
+def test_a_device_says_which_units_compute(capability: int, says: str) -> None:
+    text = describe(capability, "NVIDIA X")
+    assert re.search(says, text)
+    assert text.startswith("NVIDIA X (")
+    assert text.count(". ") == 0
+    assert text.endswith(".")
+    # what is said is what is done
+    routes = {
+        route(capability, rows, bits, bits)
+        for rows in (1, 10**6)
+        for bits in (1, 8)
+        if capability >= 80
+    }
+    units = {"popcount": "few rows by popcount", "int8": "int8 tensor cores"}
+    for name in routes - {"tensor_core"}:
+        assert units[name] in text
+    assert ("has 1-bit" in text) == ("tensor_core" in routes)
+
+
+def test_a_capability_is_ten_times_that_of_the_device() -> None:
+    with pytest.raises(TypeError, match="capability"):
+        describe(9.0)
+    assert describe(90).startswith("This device (9.0)")
 
 
 def test_a_tensor_on_the_cpu_is_refused() -> None:

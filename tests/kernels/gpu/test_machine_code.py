@@ -1,5 +1,6 @@
 """What the kernels become for GPUs that are not there: instructions, widths, spills."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,16 +11,19 @@ from triton.backends.compiler import GPUTarget
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 
-from bitfront.kernels import BINARY, CodeFormat, Conv2dGeometry, PackedCodes
+from bitfront.kernels import BINARY, CodeFormat, Conv2dGeometry, PackedCodes, pack
+from bitfront.kernels.finish import Affine, Finish, Requantise, Threshold
+from bitfront.kernels.gpu import product as gpu_product
 from bitfront.kernels.gpu import tensor_core_product
-from bitfront.kernels.gpu.finish import Affine, Finish, Requantise, Threshold
 from bitfront.kernels.gpu.fragments import WarpTile, operand_layout
+from bitfront.kernels.gpu.int8 import int8_kernel
 from bitfront.kernels.gpu.machine_code import (
     MachineCode,
     compile_kernel,
     compile_launch,
     opcodes,
 )
+from bitfront.kernels.gpu.popcount import popcount_kernel
 from bitfront.kernels.gpu.tensor_core_product import (
     LARGE,
     SMALL,
@@ -143,6 +147,8 @@ def launch_of(
     if packed:
         x = PackedCodes(words=words, channels=channels, format=x_format, popcount=ones)
         product.packed(x)
+    elif isinstance(finish, Affine) and finish.merges:
+        product(words, ones, torch.zeros(*size, outputs, dtype=finish.dtype))
     else:
         product(words, ones)
     return kept[0]
@@ -189,13 +195,62 @@ def test_what_is_compiled_here_is_what_a_launch_compiles(
     assert launched.asm["ptx"] == machine_code(launch, 90).ptx
 
 
+@pytest.mark.parametrize("kind", ["sums", "norm bfloat16", "codes"])
+@pytest.mark.parametrize("kernel", [popcount_kernel, int8_kernel], ids=["popcount", "int8"])
+def test_what_a_launch_of_triton_compiles(
+    kernel: Any, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    class Recorder:
+        def __getitem__(self, grid: tuple[int, ...]) -> Any:
+            return lambda *arguments, **options: kept.append((arguments, options))
+
+    name = kernel.fn.__name__
+    monkeypatch.setattr(gpu_product, name, Recorder())
+    conv = Conv2dGeometry.of(image=(2, 5, 6, 40), weight=(40, 3, 3, 40), padding=1)
+    finish = finish_of(kind, 40)
+    weight = prepare_weight(pack(torch.randn(40, 3, 3, 40)))
+    method = "int8" if kernel is int8_kernel else "popcount"
+    product = gpu_product.Product(conv, BINARY, weight, method, 0, finish, None)
+    merges = isinstance(finish, Affine) and finish.merges
+    out = torch.zeros(2, 5, 6, 40, dtype=torch.bfloat16) if merges else None
+    product(torch.zeros(1, 2, 5, 6, 2, dtype=torch.int32), out)
+    ((arguments, options),) = kept
+    monkeypatch.setattr(triton.runtime.driver, "_active", Hopper())
+    launched = kernel.warmup(*arguments, grid=(1,), **options)
+    named = dict(zip(kernel.arg_names, arguments, strict=False))
+    named |= {name: options[name] for name in kernel.arg_names if name in options}
+    code = compile_launch(
+        kernel,
+        named,
+        capability=90,
+        warps=options["num_warps"],
+        num_stages=options["num_stages"],
+        enable_fp_fusion=False,
+    )
+    assert options["enable_fp_fusion"] is False
+    assert launched.asm["ptx"] == code.ptx
+    assert code.spills == 0
+
+
 def finish_of(kind: str, outputs: int) -> Finish | None:
     flip = torch.zeros(outputs, dtype=torch.bool)
     floats = torch.ones(outputs)
+    norm = Affine(
+        scale=floats,
+        shift=floats,
+        rectifies=True,
+        scale_after=floats,
+        shift_after=floats,
+        merges=True,
+    )
     made: dict[str, Finish | None] = {
         "sums": None,
-        "float32": Affine(scale=floats, shift=floats, dtype=torch.float32),
-        "bfloat16": Affine(scale=floats, shift=floats),
+        "float32": Affine(scale=floats, shift=floats),
+        "bfloat16": Affine(scale=floats, shift=floats, dtype=torch.bfloat16),
+        "norm": norm,
+        "norm bfloat16": replace(norm, dtype=torch.bfloat16),
         "bits": Threshold(threshold=torch.zeros(outputs, dtype=torch.int32), flip=flip),
         "codes": Requantise(thresholds=torch.zeros(3, outputs, dtype=torch.int32), flip=flip),
     }
@@ -316,9 +371,9 @@ def test_xor_is_emulated_on_hopper(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 ENDS = [
-    *((90, 3, kind) for kind in ("sums", "float32", "bfloat16", "bits", "codes")),
-    *((90, 1, kind) for kind in ("bfloat16", "bits", "codes")),
-    *((80, 3, kind) for kind in ("bits", "codes")),
+    *((90, 3, kind) for kind in ("sums", "float32", "bfloat16", "norm", "bits", "codes")),
+    *((90, 1, kind) for kind in ("bfloat16", "norm", "norm bfloat16", "bits", "codes")),
+    *((80, 3, kind) for kind in ("norm bfloat16", "bits", "codes")),
 ]
 
 
@@ -338,6 +393,15 @@ def test_every_end_of_every_tile(
     require_native(code, 2 * tile.m_tiles * tile.n_tiles)
     # what a block may have on the smallest of these GPUs
     assert code.shared_bytes <= 99 * 1024
+    # torch rounds the product too, and keeps the smallest numbers
+    assert code.count("FFMA") == 0
+    assert ".ftz" not in code.ptx
+    # what is added to is not what a cache that is never written holds
+    assert "ld.global.nc" not in code.ptx
+    if "norm" in kind:
+        # 16 bytes of a row at a time: what is there, and what it becomes
+        stores = 4 * tile.m_tiles * tile.n_tiles // (8 if "bfloat16" in kind else 4)
+        assert code.count("STG", "128") == code.count("STG") == stores
 
 
 @pytest.mark.parametrize("capability", [86, 89])

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from bitfront.kernels import CodeFormat, Conv2dGeometry, packing
 from bitfront.kernels.gpu import pack, pack_codes, pack_nchw, regroup
+from bitfront.kernels.gpu.packing import count_ones
 from bitfront.kernels.operands import regroup as reference_regroup
+from bitfront.kernels.packing import row_count
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 
@@ -157,3 +159,19 @@ def test_regroup_equals_the_reference(
     )
     expected = reference_regroup(x.words, conv).flatten(-2)
     assert torch.equal(regroup(x.words, conv), expected)
+
+
+@pytest.mark.parametrize(("rows", "words"), [(1, 1), (37, 3), (5, 100), (130, 64)])
+def test_ones_of_rows(rows, words, device, poisoned):
+    seeded = torch.Generator().manual_seed(1)
+    x = torch.randint(-(2**31), 2**31, (2, rows, words), generator=seeded).int()
+    x[0, 0] = -1
+    mine = count_ones(x.to(device))
+    assert torch.equal(mine.cpu(), row_count(x))
+
+
+def test_ones_of_what_is_no_row_of_words(device):
+    with pytest.raises(TypeError, match=r"torch\.int32"):
+        count_ones(torch.zeros(4, 4, device=device))
+    with pytest.raises(ValueError, match="dense"):
+        count_ones(torch.zeros(4, 4, dtype=torch.int32, device=device).T)

@@ -4,6 +4,7 @@ What only a device can show is in the tests marked gpu, which run the compiled k
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import hypothesis.strategies as st
@@ -23,9 +24,9 @@ from bitfront.kernels import (
     pack_codes,
     reference,
 )
+from bitfront.kernels.finish import Affine, Finish, Requantise, Threshold, finished
 from bitfront.kernels.gpu import tensor_core_conv, tensor_core_product
 from bitfront.kernels.gpu.emulation import emulate
-from bitfront.kernels.gpu.finish import Affine, Finish, Requantise, Threshold, finished
 from bitfront.kernels.gpu.fragments import WarpTile
 from bitfront.kernels.gpu.tensor_core_product import (
     LARGE,
@@ -70,6 +71,8 @@ def emulated(monkeypatch: pytest.MonkeyPatch, poisoned: None) -> None:
         emulate(kernel, count, arguments)
 
     monkeypatch.setattr(tensor_core_product, "launch", launch)
+    # a plain Triton kernel, which has tests of its own in the interpreter
+    monkeypatch.setattr(tensor_core_product, "count_ones", row_count)
 
 
 def generator(seed: int) -> torch.Generator:
@@ -131,12 +134,17 @@ def finishes(outputs: int, sums: Tensor, seed: int) -> list[Finish | None]:
     flip = torch.rand(outputs, generator=random) < 0.5
     scale, shift = torch.randn(2, outputs, generator=random)
     steps = torch.tensor([-3, 0, 2], dtype=torch.int32)
+    norm = Affine(scale=scale, shift=shift, rectifies=True, scale_after=shift, shift_after=-scale)
     return [
         None,
+        Affine(scale=scale, shift=shift, dtype=torch.bfloat16),
         Affine(scale=scale, shift=shift),
-        Affine(scale=scale, shift=shift, dtype=torch.float32),
         Threshold(threshold=middle, flip=flip),
         Requantise(thresholds=middle + steps[:, None], flip=flip),
+        Affine(scale=scale, shift=shift, rectifies=True, dtype=torch.bfloat16),
+        norm,
+        replace(norm, merges=True),
+        replace(norm, merges=True, dtype=torch.bfloat16),
     ]
 
 
@@ -188,7 +196,19 @@ def test_conv2d_on_any_geometry(data: st.DataObject) -> None:
     )
     ones = draw(st.sampled_from([None, x.popcount]), label="ones")
     expected = finished(sums, finish)
-    assert torch.equal(product(x.words, ones), expected)
+    if not (isinstance(finish, Affine) and finish.merges):
+        assert torch.equal(product(x.words, ones), expected)
+    # a run of channels of a larger map
+    wide = torch.arange(expected.numel() * 2).reshape(*expected.shape[:-1], -1) % 101
+    wide = wide.to(expected.dtype)
+    run = wide[..., 1 : 1 + expected.shape[-1]]
+    if isinstance(finish, Affine) and finish.merges:
+        y = finished(sums, replace(finish, dtype=torch.float32))
+        expected = (run.float() + y).to(finish.dtype)
+    right = wide.clone()
+    right[..., 1 : 1 + expected.shape[-1]] = expected
+    assert product(x.words, ones, out=run) is run
+    assert torch.equal(wide, right)
 
 
 def shifted(right: Callable[..., Any], place: int) -> Callable[..., Any]:
@@ -305,6 +325,12 @@ def refusals() -> Iterator[tuple[str, Callable[[], object], type[Exception], str
     large = prepare_weight(codes((8, 6, 6, 40), BINARY))
     x = codes((1, 9, 9, 40), BINARY)
     product = prepare_tensor_core_product(geometry(), BINARY, w)
+    merging = prepare_tensor_core_product(
+        geometry(),
+        BINARY,
+        w,
+        finish=Affine(scale=torch.ones(8), shift=torch.ones(8), merges=True),
+    )
     short = Threshold(threshold=torch.zeros(7, dtype=torch.int32), flip=torch.zeros(7).bool())
     yield (
         "weight",
@@ -351,6 +377,13 @@ def refusals() -> Iterator[tuple[str, Callable[[], object], type[Exception], str
     yield "words", lambda: product(x.words[:, :, 1:]), ValueError, "`words` must be"
     yield "ones", lambda: product(x.words, x.popcount[:, :, 1:]), ValueError, "`ones` must be"
     yield "device", lambda: product(x.words), ValueError, "on a CUDA device"
+    yield (
+        "out",
+        lambda: product(x.words, out=x.words),
+        ValueError,
+        r"`out` must be .* \[1, 7, 7, 8\]",
+    )
+    yield "adding", lambda: merging(x.words), ValueError, "merges needs `out`"
     yield "chain", lambda: product.packed(x), ValueError, "Threshold or a Requantise"
 
 

@@ -79,6 +79,12 @@ def refusals() -> Iterator[Refusal]:
         ValueError,
         "bfloat16",
     )
+    alone = Affine(scale=ones, shift=ones, rectifies=True, shift_after=ones)
+    yield "half a norm", lambda: product(finish=alone), ValueError, "must come together"
+    bare = Affine(scale=ones, shift=ones, scale_after=ones, shift_after=ones)
+    yield "a norm without a ReLU", lambda: product(finish=bare), ValueError, "follow `rectifies`"
+    sparse = Affine(scale=ones.to_sparse(), shift=ones)
+    yield "sparse", lambda: product(finish=sparse), ValueError, "dense and on"
     yield (
         "threshold",
         lambda: product(finish=Threshold(threshold=ones, flip=flips)),
@@ -95,13 +101,13 @@ def refusals() -> Iterator[Refusal]:
         "axes of thresholds",
         lambda: product(finish=Requantise(thresholds=levels[0], flip=flips)),
         ValueError,
-        r"must be a tensor \[2\^k - 1, 8\]",
+        r"must be a torch.Tensor \[2\^k - 1, 8\]",
     )
     yield (
         "no tensor",
         lambda: product(finish=Threshold(threshold=3, flip=flips)),
         TypeError,
-        "`threshold` must be a tensor, but got int",
+        "`threshold` must be a torch.Tensor, but got int",
     )
     yield (
         "bits of a code",
