@@ -7,7 +7,7 @@ forms, so that their codes are equal bit for bit.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -75,7 +75,7 @@ def weight_codes(network: Network, node: Node) -> tuple[Tensor, Tensor]:
         else:
             values = form.quantised(latent).double()
             step = step_of(quantizer, form.quantizer_parameters()).double()
-            factors = step.expand(len(latent))
+            factors = step.to(latent.device).expand(len(latent))
             values = values / step
     codes = values.round()
     format = weight_format(quantizer)
@@ -122,20 +122,35 @@ def plane_worths(format: CodeFormat) -> tuple[int, ...]:
     return format.plane_values
 
 
+class Numbers(NamedTuple):
+    """The whole numbers of a quantizer's codes.
+
+    Attributes:
+        name: Of its node.
+        of: What gives those of a map as new floats, by the operations of the quantizer.
+    """
+
+    name: str
+    of: Callable[[Tensor], Tensor]
+
+
+def numbers_of(network: Network, node: Node) -> Numbers:
+    """Those of a quantizer to codes."""
+    return Numbers(node.name, _numbers(network.get_submodule(node.name)))
+
+
 class Bytes:
     """Writes the codes of floats as bytes, each less the lowest value of their format.
 
     Args:
-        network: Holds the parameters.
-        node: A quantizer to codes.
+        numbers: Of the quantizer.
         format: Of the codes.
     """
 
-    def __init__(self, network: Network, node: Node, format: CodeFormat) -> None:
-        self._number = _numbers(network.get_submodule(node.name))
+    def __init__(self, numbers: Numbers, format: CodeFormat) -> None:
+        self._numbers = numbers
         self._low = format.low
         self._wide = format.high - format.low >= _TOP_BIT
-        self._name = node.name
 
     def __call__(self, x: Tensor, out: Tensor) -> None:
         """Write the codes of a map.
@@ -147,10 +162,11 @@ class Bytes:
         Raises:
             ValueError: If a value is NaN.
         """
-        numbers = self._number(x)
+        numbers = self._numbers.of(x)
         # one NaN makes the sum NaN
         if bool(numbers.sum().isnan()):
-            raise ValueError(f"What {self._name} reads must not have NaN, but has at least one.")
+            name = self._numbers.name
+            raise ValueError(f"What {name} reads must not have NaN, but has at least one.")
         if self._low:
             numbers.sub_(self._low)
         # floats become signed bytes many times faster than unsigned ones
@@ -163,7 +179,6 @@ class Bytes:
 
 
 def _numbers(form: Any) -> Callable[[Tensor], Tensor]:
-    """What gives a map's whole numbers as new floats, by the operations of the quantizer."""
     quantizer, params = form.given(), form.quantizer_parameters()
     if isinstance(quantizer, DoReFa):
         top = 2**quantizer.bits - 1

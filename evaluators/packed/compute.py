@@ -14,14 +14,13 @@ from torch.nn import functional as F  # noqa: N812
 
 from bitfront.evaluators.packed.fold import affine_constants, folded
 from bitfront.evaluators.packed.grouping import Group
-from bitfront.evaluators.packed.layers import Run, convolution, max_pool
+from bitfront.evaluators.packed.kernels import Kernels, Run
 from bitfront.evaluators.packed.memory import Memory
 from bitfront.evaluators.packed.overwriting import ALIASING
 from bitfront.evaluators.packed.places import is_view
 from bitfront.evaluators.packed.products import Products
 from bitfront.evaluators.packed.routes import ROUTES
 from bitfront.evaluators.packed.words import wordwise
-from bitfront.kernels.native_library import NativeLibrary
 from bitfront.spaces.graph import Node
 from bitfront.spaces.network import Network
 
@@ -31,28 +30,17 @@ class Compiler:
 
     Args:
         network: In evaluation mode.
-        library: The compiled kernels.
+        kernels: Of the device where it is.
         memory: Where its values lie.
-        threads: Threads that share one product.
-        variant: Instruction set of the kernels; None takes the fastest.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        library: NativeLibrary,
-        memory: Memory,
-        *,
-        threads: int,
-        variant: str | None,
-    ) -> None:
+    def __init__(self, network: Network, kernels: Kernels, memory: Memory) -> None:
         self._network = network
         self._nodes = network.graph.nodes
+        self._kernels = kernels
         self._memory = memory
         self._batch = memory.batch
-        self._variant = variant
-        self._threads = threads
-        self._products = Products(network, library, memory, threads=threads, variant=variant)
+        self._products = Products(network, kernels, memory)
 
     def run_of(self, group: Group) -> Run:
         """The call that computes a group from the values of its `reads`."""
@@ -63,7 +51,8 @@ class Compiler:
             return self._memory.of_floats(group, self._products.pack(group))
         if group.output in self._memory.bits:
             members = [self._nodes[i] for i in group.nodes]
-            return wordwise(members, [self._nodes[i] for i in group.reads], self._variant)
+            interleave = self._kernels.interleave
+            return wordwise(members, [self._nodes[i] for i in group.reads], interleave)
         if group.output in self._memory.placed and is_view(node):
             return self._memory.of_floats(group, self._view(node, self._memory.room(group.output)))
         if group.kind == "conv":
@@ -110,7 +99,7 @@ class Compiler:
 
         channels, rows, columns = x.torch_shape
         grown = 2 * (op.padding - padding)
-        compute = convolution(
+        compute = self._kernels.convolution(
             weight,
             bias,
             stride=op.stride,
@@ -119,15 +108,13 @@ class Compiler:
             groups=groups,
             rectifies=rectifies,
             shape=(self._batch, channels, rows + grown, columns + grown),
-            variant=self._variant,
-            threads=self._threads,
         )
         return (lambda x: compute(pad(x))) if padded else compute
 
     def _blur(self, node: Node) -> Run:
         form: Any = self._network.get_submodule(node.name)
         shape = self._nodes[node.inputs[0]].type.torch_shape
-        return convolution(
+        return self._kernels.convolution(
             form.kernel.clone(),
             None,
             stride=form.op.stride,
@@ -141,7 +128,7 @@ class Compiler:
     def _max_pool(self, node: Node) -> Run:
         op: Any = node.op
         _, rows, columns = self._nodes[node.inputs[0]].type.shape
-        return max_pool(op, rows, columns) or self._form(node)
+        return self._kernels.max_pool(op, rows, columns) or self._form(node)
 
     def _affine(self, group: Group) -> Run:
         chain = [self._nodes[i] for i in group.nodes]

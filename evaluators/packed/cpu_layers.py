@@ -1,19 +1,17 @@
-"""32-bit layers on channels-last maps: convolutions with their weights laid out once, and pools."""
+"""32-bit layers of a CPU on channels-last maps: convolutions with their weights laid out, pools."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from bitfront.evaluators.packed.kernels import Run
 from bitfront.kernels.cpu.float_conv import is_faster, prepare_float_conv
 from bitfront.kernels.geometry import Conv2dGeometry
 from bitfront.spaces.ops import MaxPool
-
-Run = Callable[..., Tensor]
 
 
 def convolution(

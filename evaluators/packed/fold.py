@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
 
-from bitfront.kernels.cpu import Thresholds
-from bitfront.kernels.packing import pack_bits
 from bitfront.spaces.graph import Node
 from bitfront.spaces.network import Network
 from bitfront.spaces.torch_ops import NORM_EPS
@@ -17,6 +15,22 @@ from bitfront.spaces.torch_ops import NORM_EPS
 _BITS: Final = 32
 _SIGN_BIT: Final = 1 << (_BITS - 1)
 _LARGEST: Final = torch.finfo(torch.float32).max
+
+
+class Crossings(NamedTuple):
+    """Where bits change, of S bits of each channel: bit s is ``(x >= values[s]) != flips[s]``.
+
+    Attributes:
+        values: float32 [S, C].
+        flips: bool [S, C].
+    """
+
+    values: Tensor
+    flips: Tensor
+
+    def repeated(self, pixels: int) -> Crossings:
+        """Those of a flattened map, each channel's values behind each other."""
+        return Crossings(*(x.repeat_interleave(pixels, dim=1) for x in self))
 
 
 def folded(network: Network, chain: Sequence[Node], channels: int) -> tuple[Tensor, Tensor]:
@@ -27,8 +41,9 @@ def folded(network: Network, chain: Sequence[Node], channels: int) -> tuple[Tens
         chain: Ops whose kinds are in `grouping.AFFINE`, in the order of execution.
         channels: Of the map, over all slices.
     """
-    factor = torch.ones(channels, dtype=torch.float64)
-    offset = torch.zeros(channels, dtype=torch.float64)
+    device = device_of(network)
+    factor = torch.ones(channels, dtype=torch.float64, device=device)
+    offset = torch.zeros(channels, dtype=torch.float64, device=device)
     for node in chain:
         form: Any = network.get_submodule(node.name)
         if node.op.kind == "batch_norm":
@@ -58,7 +73,7 @@ def affine_constants(
 def _factors(network: Network, node: Node, channels: int) -> Tensor:
     """Of a scale, or those that follow from a layer's latent weights."""
     form: Any = network.get_submodule(node.name)
-    ones = torch.ones(1, channels, 1, 1)
+    ones = torch.ones(1, channels, 1, 1, device=device_of(network))
     with torch.no_grad():
         if node.op.kind == "filter_scale":
             latent: Any = network.get_submodule(network.graph.nodes[node.latent].name)
@@ -68,8 +83,13 @@ def _factors(network: Network, node: Node, channels: int) -> Tensor:
     return y.flatten()
 
 
-def thresholds(network: Network, chain: Sequence[Node], channels: int) -> tuple[Thresholds, ...]:
-    """Where the bits of a quantizer change, one `Thresholds` for each of its slices.
+def device_of(network: Network) -> torch.device:
+    """Where a network's parameters are."""
+    return next((x.device for x in network.parameters()), torch.device("cpu"))
+
+
+def sign_crossings(network: Network, chain: Sequence[Node], channels: int) -> Crossings:
+    """Where the bits of a quantizer change, one row for each of its slices.
 
     Args:
         network: Holds the parameters.
@@ -84,15 +104,13 @@ def thresholds(network: Network, chain: Sequence[Node], channels: int) -> tuple[
         return of_slices.diagonal().T > 0
 
     with torch.no_grad():
-        values, flips = crossings(signs, (slices, channels))
-    words = pack_bits(flips)
-    return tuple(Thresholds(values=values[j], flip_words=words[j]) for j in range(slices))
+        return crossings(signs, (slices, channels), device_of(network))
 
 
-def code_thresholds(
+def code_crossings(
     network: Network, chain: Sequence[Node], channels: int, between: Tensor
-) -> tuple[Thresholds, ...]:
-    """Where the values of a quantizer pass some bounds, one `Thresholds` for each.
+) -> Crossings:
+    """Where the values of a quantizer pass some bounds, one row for each.
 
     Args:
         network: Holds the parameters.
@@ -101,10 +119,12 @@ def code_thresholds(
         between: float64 [bounds], between the levels.
     """
     shape = (len(between), channels)
+
+    def above(x_KC: Tensor) -> Tensor:
+        return _values(network, chain, x_KC) > between.to(x_KC.device)[:, None]
+
     with torch.no_grad():
-        values, flips = crossings(lambda x: _values(network, chain, x) > between[:, None], shape)
-    words = pack_bits(flips)
-    return tuple(Thresholds(values=values[j], flip_words=words[j]) for j in range(len(between)))
+        return crossings(above, shape, device_of(network))
 
 
 def _values(network: Network, chain: Sequence[Node], x_KC: Tensor) -> Tensor:
@@ -121,7 +141,11 @@ def _values(network: Network, chain: Sequence[Node], x_KC: Tensor) -> Tensor:
     return x if flat else x[:, :, 0, 0]
 
 
-def crossings(sign: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def crossings(
+    sign: Callable[[Tensor], Tensor],
+    shape: tuple[int, ...],
+    device: torch.device | None = None,
+) -> Crossings:
     """Where signs change, exactly as torch's own arithmetic rounds.
 
     A batch norm is monotone in each channel, so its sign changes at most once. That place is found
@@ -130,13 +154,14 @@ def crossings(sign: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> tuple
     Args:
         sign: Floats of that shape to bools, each monotone.
         shape: Any.
+        device: Where the floats are.
 
     Returns:
         ``values`` and ``flips``: the sign is ``(x >= values) != flips`` of every finite x.
     """
-    at_low = sign(torch.full(shape, -_LARGEST))
-    at_high = sign(torch.full(shape, _LARGEST))
-    ends = _ordered(torch.tensor([-_LARGEST, _LARGEST]))
+    at_low = sign(torch.full(shape, -_LARGEST, device=device))
+    at_high = sign(torch.full(shape, _LARGEST, device=device))
+    ends = _ordered(torch.tensor([-_LARGEST, _LARGEST], device=device))
     low, high = ends[0].expand(shape), ends[1].expand(shape)
     for _ in range(_BITS + 1):
         middle = (low + high) >> 1
@@ -144,7 +169,7 @@ def crossings(sign: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> tuple
         low = torch.where(before, middle, low)
         high = torch.where(before, high, middle)
     # a sign that never changes: every x is past minus infinity
-    return torch.where(at_low == at_high, -torch.inf, _float_at(high)), ~at_high
+    return Crossings(torch.where(at_low == at_high, -torch.inf, _float_at(high)), ~at_high)
 
 
 def _ordered(x: Tensor) -> Tensor:

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from bitfront.evaluators.packed.grouping import Group
-from bitfront.evaluators.packed.layers import Run
+from bitfront.evaluators.packed.kernels import Kernels, Run
 from bitfront.evaluators.packed.overwriting import Overwriting
 from bitfront.evaluators.packed.places import Place
-from bitfront.evaluators.packed.words import floats
 from bitfront.spaces.graph import Node
 
 
@@ -24,6 +23,7 @@ class Memory:
         bits: Nodes whose maps are kept as words.
         placed: Where maps lie in others.
         batch: Images of one call.
+        kernels: Of the device where they are.
     """
 
     def __init__(
@@ -33,10 +33,12 @@ class Memory:
         bits: Collection[int],
         placed: Mapping[int, Place],
         batch: int,
+        kernels: Kernels,
     ) -> None:
         self.bits = bits
         self.placed = placed
         self._nodes = nodes
+        self._kernels = kernels
         self.batch = batch
         self.overwriting = Overwriting(groups, bits, placed)
         self._rooms: dict[int, Tensor] = {}
@@ -50,7 +52,9 @@ class Memory:
         root, start, end = self.placed[index]
         if root not in self._rooms:
             shape = (self.batch, *self._nodes[root].type.torch_shape)
-            room = torch.empty(shape, memory_format=torch.channels_last)
+            room = torch.empty(
+                shape, memory_format=torch.channels_last, device=self._kernels.device
+            )
             self._rooms[root] = room
         return self._rooms[root][:, start:end]
 
@@ -71,6 +75,7 @@ class Memory:
         packed = [i in self.bits for i in group.reads]
         if not any(packed):
             return run
+        floats = self._kernels.floats
         channels = [self._nodes[i].type.torch_shape[0] for i in group.reads]
 
         def unpacked(*xs: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from bitfront.evaluators.packed.fold import folded
 from bitfront.evaluators.packed.grouping import Group
 from bitfront.evaluators.packed.memory import Memory
 from bitfront.evaluators.packed.routes import source_of
-from bitfront.kernels.cpu import Affine
+from bitfront.kernels.finish import Affine
 from bitfront.spaces.graph import Node
 from bitfront.spaces.network import Network
 from bitfront.spaces.ops import Quantize

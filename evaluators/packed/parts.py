@@ -8,13 +8,14 @@ factors along.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
 
+from bitfront.evaluators.packed.kernels import Kernels, Multiply
 from bitfront.kernels import PackedBits, PackedCodes
-from bitfront.kernels.cpu import Affine, CpuWeight, Product, prepare_product, prepare_weight
+from bitfront.kernels.finish import Affine
 from bitfront.kernels.geometry import Conv2dGeometry, Fill
 from bitfront.kernels.layout import BINARY, CodeFormat
 
@@ -42,18 +43,18 @@ class Parts:
     """A layer's product as that of all its pairs.
 
     Args:
+        kernels: What multiplies.
         conv: Its geometry.
         pairs: At least one.
         finish: What becomes of the sum.
         signs: Whether the planes of the maps are of -1 and +1, else of 0 and 1.
         exact: Whether worths are whole numbers and no sum is larger than `EXACT`.
         fill: Of the padding.
-        variant: Of the kernels.
-        threads: Threads that share a product.
     """
 
     def __init__(
         self,
+        kernels: Kernels,
         conv: Conv2dGeometry,
         pairs: Sequence[Pair],
         finish: Affine,
@@ -61,36 +62,31 @@ class Parts:
         signs: bool,
         exact: bool,
         fill: Fill,
-        variant: str | None,
-        threads: int,
     ) -> None:
         self._finish = finish
         self._exact = exact
         # what follows the whole sum cannot follow its parts
         self._ends = exact or finish.rectifies
         self._shifts = bool(finish.shift.any())
-        self._products: list[tuple[int, Product]] = []
+        self._products: list[tuple[int, Multiply]] = []
         nothing = torch.zeros_like(finish.shift)
-        panels: dict[int, CpuWeight] = {}
+        laid: dict[int, Any] = {}
         for number, (plane, weight, worth) in enumerate(pairs):
-            if id(weight) not in panels:
-                panels[id(weight)] = prepare_weight(weight, conv.groups)
+            if id(weight) not in laid:
+                laid[id(weight)] = kernels.weight(weight, conv.groups)
             factor = worth if exact else worth * finish.scale.double()
-            product = prepare_product(
+            product = kernels.of_words(
                 conv,
                 BINARY if signs else _BIT,
-                panels[id(weight)],
-                fill=fill,
+                laid[id(weight)],
                 finish=Affine(
                     scale=factor.float(),
                     shift=nothing if exact or number else finish.shift,
                     merges=number > 0 or (finish.merges and not self._ends),
                 ),
-                variant=variant,
-                threads=threads,
+                fill=fill,
             )
-            if product is not None:
-                self._products.append((plane, product))
+            self._products.append((plane, product))
 
     def __call__(self, words: Tensor, into: Tensor | None) -> Tensor:
         """The finished sum.

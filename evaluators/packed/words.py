@@ -12,7 +12,6 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from bitfront.kernels.cpu import interleave
 from bitfront.kernels.layout import WORD_BITS
 from bitfront.spaces.graph import Node
 from bitfront.spaces.ops import Slice
@@ -21,7 +20,9 @@ _OCTET_STARTS: Final = torch.arange(0, WORD_BITS, 8, dtype=torch.int32)
 
 
 def wordwise(
-    nodes: Sequence[Node], inputs: Sequence[Node], variant: str | None = None
+    nodes: Sequence[Node],
+    inputs: Sequence[Node],
+    interleave: Callable[[Tensor, Tensor], Tensor],
 ) -> Callable[..., Tensor]:
     """How the words of a step follow from those of its inputs.
 
@@ -29,7 +30,7 @@ def wordwise(
         nodes: An xnor, or, concatenation, slice or interleave of maps that are kept as words, or
             the last two of them behind each other.
         inputs: The nodes that the first reads, each once.
-        variant: Instruction set of the kernels; None takes the fastest.
+        interleave: What deals out the channels of two maps in turn.
     """
     last = nodes[-1]
     slices = last.type.slices
@@ -58,11 +59,11 @@ def wordwise(
 
         return cut
     if len(nodes) == 2:
-        return lambda x, y: interleave(by_slice(x), by_slice(y), variant=variant).flatten(-2)
+        return lambda x, y: interleave(by_slice(x), by_slice(y)).flatten(-2)
 
     def run(x: Tensor) -> Tensor:
         first, second = by_slice(x).chunk(2, dim=-1)
-        return interleave(first, second, variant=variant).flatten(-2)
+        return interleave(first, second).flatten(-2)
 
     return run
 

@@ -1,7 +1,12 @@
-"""Small networks of no regularity, and what is asked of every step of their packed inference."""
+"""Small networks of no regularity, and what is asked of every step of their packed inference.
+
+With ``TRITON_INTERPRET`` set, the tests that `check` a small network ask it of the GPU's kernels,
+and the others are left out: 1 runs them in Triton's interpreter, 0 on a CUDA device.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -10,6 +15,7 @@ import torch
 from torch import Tensor
 
 from bitfront.evaluators.packed import PackedNetwork
+from bitfront.evaluators.packed.fold import device_of
 from bitfront.evaluators.packed.words import floats
 from bitfront.export.flips import deviates, trace_flips
 from bitfront.spaces import build, zoo
@@ -18,11 +24,32 @@ from bitfront.spaces.blocks import BiReal, Classifier, StemThumbnail
 from bitfront.spaces.errors import InfeasibleArchitecture
 from bitfront.spaces.network import Network
 
+INTERPRETED = os.environ.get("TRITON_INTERPRET")
+
+collect_ignore = ["test_gpu_kernels.py"] if INTERPRETED is None else []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """On the GPU's kernels, what says something of them, without whole networks."""
+    if INTERPRETED is None:
+        return
+    items[:] = [
+        item
+        for item in items
+        if item.path.name == "test_gpu_kernels.py"
+        or (
+            {"check", "pack"} & set(item.fixturenames)
+            and not {"small", "variant"} & set(item.fixturenames)
+        )
+    ]
+
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
+    # a GPU's 32-bit convolutions round to 10 bits otherwise
+    torch.backends.cudnn.allow_tf32 = False
     yield
     torch.set_num_threads(before)
 
@@ -62,7 +89,8 @@ def _small(name: str, seed: int = 0) -> Network:
 
 
 def _images(network: Network, batch: int, seed: int = 3) -> Tensor:
-    return torch.randn(batch, *network.graph.input.torch_shape, generator=_generator(seed))
+    x = torch.randn(batch, *network.graph.input.torch_shape, generator=_generator(seed))
+    return x.to(device_of(network))
 
 
 def _run_and_check(packed: PackedNetwork, x: Tensor) -> dict[int, Tensor]:
@@ -100,9 +128,20 @@ def _run_and_check(packed: PackedNetwork, x: Tensor) -> dict[int, Tensor]:
     return kept
 
 
+def _packed(network: Network, **arguments: object) -> PackedNetwork:
+    """The network on its kernels: the CPU's, or the GPU's where these are asked for."""
+    if INTERPRETED is not None:
+        from bitfront.evaluators.packed.gpu_kernels import GpuKernels
+
+        device = torch.device("cpu" if INTERPRETED == "1" else "cuda")
+        network = network.to(device)
+        arguments["kernels"] = GpuKernels(device)
+    return PackedNetwork(network, **arguments)
+
+
 @torch.no_grad()
 def _check(network: Network, batch: int = 1, **arguments: object) -> None:
-    packed = PackedNetwork(network, batch=batch, **arguments)
+    packed = _packed(network, batch=batch, **arguments)
     assert packed.is_packed
     x = _images(network, batch)
     channels_last = x.contiguous(memory_format=torch.channels_last)
@@ -158,6 +197,12 @@ def images() -> Callable[..., Tensor]:
 def run_and_check() -> Callable[[PackedNetwork, Tensor], dict[int, Tensor]]:
     """A function that runs a packed network step by step beside the torch forms."""
     return _run_and_check
+
+
+@pytest.fixture
+def pack() -> Callable[..., PackedNetwork]:
+    """A function that packs a network."""
+    return _packed
 
 
 @pytest.fixture

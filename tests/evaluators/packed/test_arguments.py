@@ -58,6 +58,16 @@ def test_without_the_compiled_kernels_the_network_runs(monkeypatch, images, one_
         packed.profile(x)
 
 
+def test_a_gpu_without_kernels_is_named(monkeypatch):
+    monkeypatch.setattr(packed_network, "missing_kernels", lambda device: "It is too old.")
+    gpu = torch.device("cuda:0")
+    with pytest.warns(RuntimeWarning, match=r"32-bit floats on cuda:0\. It is too old\."):
+        assert packed_network._kernels_of(gpu, 1, None) is None
+    for threads, variant in ((2, None), (1, "avx2")):
+        with pytest.raises(InvalidValue, match="those of a CPU's kernels"):
+            packed_network._kernels_of(gpu, threads, variant)
+
+
 def test_a_profile_has_every_step(images, one_block):
     network = one_block()
     packed = PackedNetwork(network)

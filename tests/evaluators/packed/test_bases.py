@@ -11,7 +11,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from bitfront.evaluators.packed import PackedNetwork
 from bitfront.evaluators.packed.codes import weight_planes
-from bitfront.evaluators.packed.planes import Planes, levels_of
+from bitfront.evaluators.packed.cpu_planes import Planes
+from bitfront.evaluators.packed.planes import levels_of, staircase
 from bitfront.kernels.native_library import load
 from bitfront.kernels.packing import unpack_bits
 from bitfront.spaces.graph import Builder, Graph
@@ -120,7 +121,9 @@ def test_codes_are_those_of_the_network(width, seed, trained):
     near = torch.cat([middle, middle.nextafter(middle + 1), middle.nextafter(middle - 1)])
     x[: len(near)] = near
     x = x.reshape(2, 33, 8, 8).contiguous(memory_format=torch.channels_last)
-    words = Planes(network, [network.graph.nodes[1]], load(), None)(x.permute(0, 2, 3, 1))
+    words = Planes(staircase(network, [network.graph.nodes[1]]), load(), None)(
+        x.permute(0, 2, 3, 1)
+    )
     planes = unpack_bits(words, 33)
     number = sum(plane << q for q, plane in enumerate(planes))
     codes, _ = levels_of(LqNet(width=width), form.quantizer_parameters())

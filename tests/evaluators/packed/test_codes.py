@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from bitfront.evaluators.packed import PackedNetwork
-from bitfront.evaluators.packed.codes import Bytes, step_of, weight_codes
-from bitfront.evaluators.packed.planes import Planes
+from bitfront.evaluators.packed.codes import Bytes, numbers_of, step_of, weight_codes
+from bitfront.evaluators.packed.cpu_planes import Planes
+from bitfront.evaluators.packed.planes import staircase
 from bitfront.evaluators.packed.routes import input_grid, weight_format
 from bitfront.kernels import cpu
 from bitfront.kernels.native_library import load
@@ -375,7 +376,7 @@ def test_codes_are_those_of_the_network(quantizer, trained):
     assert expected.min() == grid.low
     assert expected.max() == grid.high
     for variant in cpu.variants() if quantizer.bits <= 4 else ():
-        pack = Planes(network, [network.graph.nodes[1]], load(), variant)
+        pack = Planes(staircase(network, [network.graph.nodes[1]]), load(), variant)
         words = pack(x.permute(0, 2, 3, 1))
         planes = unpack_bits(words, channels)
         values = sum(v * p for v, p in zip(grid.format.plane_values, planes, strict=True))
@@ -383,5 +384,5 @@ def test_codes_are_those_of_the_network(quantizer, trained):
         # the bits past the channels are 0
         assert not (words[..., -1] >> channels % 32).any()
     codes = torch.empty(x.shape, dtype=torch.uint8, memory_format=torch.channels_last)
-    Bytes(network, network.graph.nodes[1], grid.format)(x, codes)
+    Bytes(numbers_of(network, network.graph.nodes[1]), grid.format)(x, codes)
     assert torch.equal(codes.float() + grid.format.low, expected)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from bitfront.evaluators.packed import fold
-from bitfront.evaluators.packed.layers import convolution, max_pool
+from bitfront.evaluators.packed.cpu_layers import convolution, max_pool
 from bitfront.evaluators.packed.words import edges_repeated, floats
 from bitfront.kernels.packing import pack_bits
 from bitfront.spaces.graph import Builder
@@ -54,16 +54,16 @@ def test_thresholds_are_where_torchs_batch_norm_changes_its_sign(data):
         getattr(form, name).data.copy_(values)
     form.running_mean.copy_(mean)
     form.running_var.copy_(var)
-    (found,) = fold.thresholds(network, network.graph.nodes[1:3], len(rows))
-    at = found.values.clamp(-3e38, 3e38)
+    found = fold.sign_crossings(network, network.graph.nodes[1:3], len(rows))
+    values, flips = found.values[0], found.flips[0]
+    at = values.clamp(-3e38, 3e38)
     drawn = torch.tensor(data.draw(st.lists(finite, min_size=len(rows), max_size=len(rows))))
     infinity = torch.tensor(torch.inf)
     candidates = [at, at.nextafter(infinity), at.nextafter(-infinity), drawn, torch.zeros_like(at)]
     pixels = torch.stack(candidates, dim=-1)
     x = pixels[None, :, None].contiguous(memory_format=torch.channels_last)
     expected = (norm(x) >= 0)[0, :, 0].T
-    flips = torch.tensor([int(found.flip_words[c // 32]) >> c % 32 & 1 for c in range(len(rows))])
-    assert torch.equal((found.values <= pixels.T) != flips.bool(), expected)
+    assert torch.equal((values <= pixels.T) != flips, expected)
 
 
 @pytest.mark.parametrize("channels", [1, 31, 32, 33, 127, 1000])

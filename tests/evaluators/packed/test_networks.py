@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bitfront.evaluators.packed import PackedNetwork
 from bitfront.kernels import cpu
 from bitfront.spaces import zoo
 from bitfront.spaces.graph import Builder
@@ -66,7 +65,7 @@ def test_every_variant_and_several_threads(variant, threads, check, one_block):
 @pytest.mark.parametrize("fill", [-1.0, 0.0, 1.0, "replicate"])
 @pytest.mark.parametrize(("groups", "dilation", "stride"), [(1, 1, 1), (2, 2, 1), (4, 1, 2)])
 def test_binary_convolutions_of_every_geometry(
-    fill, groups, dilation, stride, images, trained_like
+    fill, groups, dilation, stride, images, pack, trained_like
 ):
     b = Builder()
     x = b.add(Input(shape=(8, 9, 7), bits=32), name="input")
@@ -84,14 +83,14 @@ def test_binary_convolutions_of_every_geometry(
     )
     b.add(conv, bits, name="conv")
     network = trained_like(Network(b.graph()))
-    packed = PackedNetwork(network)
+    packed = pack(network)
     assert [step.group.kind for step in packed._steps] == ["binary"]
     x = images(network, 1)
     with torch.no_grad():
         assert torch.equal(packed(x), network(x))
 
 
-def test_signs_of_signs(images, run_and_check, trained_like):
+def test_signs_of_signs(images, pack, run_and_check, trained_like):
     b = Builder()
     x = b.add(Input(shape=(40, 6, 5), bits=32), name="input")
     once = b.add(Quantize(quantizer=SIGN), x, name="once")
@@ -101,7 +100,8 @@ def test_signs_of_signs(images, run_and_check, trained_like):
     sums = [b.add(conv, node, name=f"conv{node}") for node in (once, twice, sliced)]
     b.add(Add(), sums[2], b.add(Add(), sums[0], sums[1], name="add"), name="sum")
     network = trained_like(Network(b.graph()))
+    packed = pack(network)
     x = images(network, 1)
     with torch.no_grad():
-        run_and_check(PackedNetwork(network), x)
-        assert torch.equal(PackedNetwork(network)(x), network(x))
+        run_and_check(packed, x)
+        assert torch.equal(packed(x), network(x))

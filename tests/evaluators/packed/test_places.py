@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from bitfront.evaluators.packed import PackedNetwork
 from bitfront.evaluators.packed.grouping import Group, grouped, kept_as_bits, readers_of
 from bitfront.evaluators.packed.places import Place, places
 from bitfront.spaces.graph import Builder, Graph, Node
@@ -55,7 +54,7 @@ def corrected(order: str) -> Graph:
 
 
 @pytest.fixture
-def parts(trained_like, images, run_and_check) -> Callable[[str], Parts]:
+def parts(trained_like, images, pack, run_and_check) -> Callable[[str], Parts]:
     """A function that checks a network with such a correction, and finds its places."""
 
     def build(order: str) -> Parts:
@@ -63,7 +62,7 @@ def parts(trained_like, images, run_and_check) -> Callable[[str], Parts]:
         bits = kept_as_bits(graph.nodes, readers_of(graph.nodes))
         groups = grouped(graph.nodes, bits)
         network = trained_like(Network(graph))
-        run_and_check(PackedNetwork(network), images(network, 1))
+        run_and_check(pack(network), images(network, 1))
         return graph.nodes, groups, places(graph.nodes, groups, bits)
 
     return build
@@ -74,7 +73,9 @@ def test_what_shares_memory_with_a_place_is_copied(parts):
     parts("shared")
 
 
-def test_no_place_where_a_step_would_overwrite_what_it_reads(images, run_and_check, trained_like):
+def test_no_place_where_a_step_would_overwrite_what_it_reads(
+    images, pack, run_and_check, trained_like
+):
     b = Builder()
     x = b.add(Input(shape=(8, 4, 4), bits=32), name="input")
     x = b.add(Conv2d(out_channels=96, kernel_size=1), x, name="map")
@@ -82,7 +83,7 @@ def test_no_place_where_a_step_would_overwrite_what_it_reads(images, run_and_che
     # as wide as the map that it reads, 32 channels further on
     b.add(Concat(), keep, b.add(BatchNorm(), x, name="norm"), name="joined")
     network = trained_like(Network(b.graph()))
-    run_and_check(PackedNetwork(network), images(network, 1))
+    run_and_check(pack(network), images(network, 1))
 
 
 def test_a_correction_is_added_where_the_map_lies(parts):
