@@ -1,7 +1,9 @@
-"""Packed inference beside the 32-bit twins in ONNX Runtime, as ``bitfront latency`` measures them.
+"""Packed inference beside the 32-bit twins, as ``bitfront latency`` measures them.
 
 Run ``python benchmarks/latency.py``; ``--json FILE`` keeps the raw numbers, step by step. Networks
-run one after the other, each in turns with its twin. Set OMP_NUM_THREADS=1 for one thread.
+run one after the other, each in turns with its twin. On the CPU the twins run in ONNX Runtime; set
+OMP_NUM_THREADS=1 for one thread. On a GPU (``--device cuda --batch 1 32 256``) they run in
+bfloat16, by torch and torch.compile, and nothing is needed but torch, Triton, numpy and bitfront.
 """
 
 from __future__ import annotations
@@ -13,13 +15,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bitfront.cli.latency import measure
 from bitfront.evaluators.cost import count, estimate_energy
 from bitfront.evaluators.hardware.profile import load_profile
-from bitfront.spaces import zoo
+from bitfront.evaluators.latency.inference import time_inference
+from bitfront.evaluators.latency.twin import Contender, cuda_twins
+from bitfront.spaces import build, zoo
+from bitfront.spaces.architecture import Architecture
 from bitfront.spaces.plan import plan
 
-PROFILE = "boolnet65"
+PROFILES = {"cpu": "boolnet65", "cuda": "h200"}
 NETWORKS = (
     "meliusnet22",
     "binarydensenet28",
@@ -39,28 +43,46 @@ def summary(row: dict[str, Any]) -> str:
     largest = sorted(kinds.items(), key=lambda item: -item[1])[:4]
     shares = ", ".join(f"{kind} {ms / total:.0%}" for kind, ms in largest)
     return (
-        f"{row['name']:18} packed {row['latency']['median_ms']:7.2f} ms   twin "
-        f"{row['twin']['median_ms']:7.2f} ms   {row['ratio']:5.2f}x   {shares}"
+        f"{row['name']:18} batch {row['batch']:3}   packed {row['latency']['median_ms']:8.3f} ms   "
+        f"{row['twin']['runtime']} {row['twin']['median_ms']:8.3f} ms   {row['ratio']:5.2f}x   "
+        f"{shares}"
     )
 
 
-def costs(name: str) -> dict[str, float | None]:
+def twins(architecture: Architecture, device: str, *, batch: int, threads: int) -> list[Contender]:
+    """The ways to run the 32-bit twin."""
+    if device == "cuda":
+        return cuda_twins(architecture, batch=batch)
+    # a machine with a GPU needs no ONNX Runtime
+    from bitfront.export.twin import onnx_call
+
+    network = build(architecture.twin()).eval()
+    return [Contender("onnxruntime", onnx_call(network, batch=batch, threads=threads))]
+
+
+def costs(name: str, profile: str) -> dict[str, Any]:
     """What is counted and estimated for the same network: where it leads, and where it misleads."""
     graph = zoo.get(name).architecture().lower()
     planned = plan(graph)
-    energy = estimate_energy(planned, load_profile(PROFILE))
+    energy = estimate_energy(planned, load_profile(profile))
     return {
         "ops_hpi": count(graph, "hpi", plan=planned).ops,
         "ops_full": count(graph, "full", plan=planned).ops,
         "energy_mj": energy.total_mj,
+        "energy_profile": profile,
     }
 
 
 def side_by_side(rows: list[dict[str, Any]]) -> str:
-    """Operations, energy and latency as multiples of the first network's, in Markdown."""
+    """Operations, energy and latency as multiples of the first network's, in Markdown.
+
+    Args:
+        rows: Of one batch.
+    """
     first = rows[0]
+    head = f"| batch {first['batch']} | OPs (full) | energy ({first['energy_profile']}) "
     lines = [
-        f"| network | OPs (full) | energy ({PROFILE}) | latency, packed | OPs a second, packed |",
+        f"{head}| latency, packed | OPs a second, packed |",
         "|---|---|---|---|---|",
     ]
     for row in rows:
@@ -69,7 +91,7 @@ def side_by_side(rows: list[dict[str, Any]]) -> str:
         times = [f"{x / y:.2f}" for x, y in zip((ops, energy, ms), base, strict=True)]
         lines.append(
             f"| {row['name']} | {ops / 1e6:.0f} M ({times[0]}) | {energy:.2f} mJ ({times[1]}) | "
-            f"{ms:.1f} ms ({times[2]}) | {ops / ms / 1e6:.0f} G |"
+            f"{ms:.3g} ms ({times[2]}) | {ops * row['batch'] / ms / 1e6:.0f} G |"
         )
     return "\n".join(lines)
 
@@ -78,27 +100,34 @@ def main() -> None:
     """Measure, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--networks", nargs="+", default=NETWORKS)
+    parser.add_argument("--device", choices=PROFILES, default="cpu")
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--batch", type=int, nargs="+", default=[1])
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    rows = []
-    for name in arguments.networks:
-        data = measure(
-            zoo.get(name).architecture(),
-            batch=arguments.batch,
-            threads=arguments.threads,
-            repeats=arguments.repeats,
-            twin=True,
-            layers=True,
-        )
-        rows.append({"name": name, **costs(name), **data})
-        print(summary(rows[-1]), flush=True)
-    print(side_by_side(rows))
-    if arguments.json:
-        result = {"date": datetime.now(UTC).date().isoformat(), "networks": rows}
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+    device, threads = arguments.device, arguments.threads
+    result: dict[str, Any] = {"date": datetime.now(UTC).date().isoformat(), "networks": []}
+    rows = result["networks"]
+    for batch in arguments.batch:
+        for name in arguments.networks:
+            architecture = zoo.get(name).architecture()
+            data = time_inference(
+                architecture,
+                device=device,
+                batch=batch,
+                threads=threads,
+                repeats=arguments.repeats,
+                twins=twins(architecture, device, batch=batch, threads=threads),
+                layers=True,
+            )
+            rows.append({"name": name, "device": device, **costs(name, PROFILES[device]), **data})
+            print(summary(rows[-1]), flush=True)
+            if arguments.json:
+                # what was measured stays if time runs out
+                arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+    for batch in arguments.batch:
+        print(side_by_side([row for row in rows if row["batch"] == batch]))
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ class SearchConfig(Value):
         space: Name of the search space.
         objectives: What to optimise; at least one that needs training.
         hardware: Profile for the energy; "" for none.
-        latency: "cpu" times layers on this machine; else a layer table, by name or file.
+        latency: "cpu" or "cuda" times layers on this machine; else a layer table, by name or file.
         constraints: Bounds that every member of the front keeps.
         sampler: "tpe", "nsga2" or "random".
         trials: Trials to finish; infeasible, duplicate and failed ones do not count.
@@ -107,7 +107,7 @@ class SearchConfig(Value):
         """Every name is known and every number in its range."""
         check_name(self.name)
         if not self.latency:
-            raise InvalidValue("latency must be cpu, or name a layer table, but is empty.")
+            raise InvalidValue("latency must be cpu, cuda, or name a layer table, but is empty.")
         if not self.store:
             raise InvalidValue("store must name a file or a postgresql:// URL, but is empty.")
         datasets[self.dataset.partition(":")[0]]

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from functools import partial
 from typing import Final, Protocol
 
 from bitfront.evaluators.hardware.profile import HardwareProfile
-from bitfront.evaluators.latency import LayerTable, MissingLayers, find_table, layers_of
+from bitfront.evaluators.latency import (
+    DEVICES,
+    LayerTable,
+    MissingLayers,
+    find_table,
+    layers_of,
+)
 from bitfront.evaluators.measurement import Measurement
 from bitfront.evaluators.objective import cost_measurements
 from bitfront.search.config import SearchConfig
@@ -67,22 +74,24 @@ class RecordedLayers:
 class MeasuredLayers:
     """Layers that are timed on this machine when a candidate first has them, and kept in SQL.
 
-    Trainings on this machine are held meanwhile, for tenths of a second.
+    Trainings on this machine are held meanwhile, for tenths of a second, whichever of its devices
+    they use.
 
     Args:
         store: Where the times are kept.
+        device: "cpu" or "cuda".
 
     Attributes:
         timed: Layers that were timed so far.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, device: str = "cpu") -> None:
         # a search of other objectives shall not load torch
         from bitfront.evaluators.latency.measure import setting_here
 
         self._store = store
         self.trainings: set[int] = set()
-        self.table = store.layer_table(setting_here())
+        self.table = store.layer_table(setting_here(device))
         self.timed = 0
 
     def ensure(self, architecture: Architecture) -> bool:
@@ -92,8 +101,8 @@ class MeasuredLayers:
         missing = self.table.missing(layers_of(architecture.lower()))
         if not missing:
             return True
-        with held(self.trainings):
-            times = time_layers(architecture, self.table.setting, set(missing))
+        alone = partial(held, self.trainings)
+        times = time_layers(architecture, self.table.setting, set(missing), alone=alone)
         self._store.add_layer_times(self.table.setting, times)
         self.table.add(times)
         self.timed += len(times)
@@ -103,8 +112,8 @@ class MeasuredLayers:
         """Its latency end to end."""
         from bitfront.evaluators.latency.measure import time_network
 
-        with held(self.trainings):
-            return time_network(architecture, self.table.setting)
+        alone = partial(held, self.trainings)
+        return time_network(architecture, self.table.setting, alone=alone)
 
 
 def measured_latency(point: TrialPoint) -> Measurement | None:
@@ -146,9 +155,14 @@ def recorded_layers(config: SearchConfig) -> RecordedLayers | None:
     """The table that a configuration names; None if it needs none, or times layers here.
 
     Raises:
-        InvalidValue: If there is no such table.
+        InvalidValue: If there is no such table, or no such device here that can be timed.
     """
-    if not config.needs_latency or config.latency == "cpu":
+    if not config.needs_latency:
+        return None
+    if config.latency in DEVICES:
+        from bitfront.evaluators.latency.measure import setting_here
+
+        setting_here(config.latency)
         return None
     return RecordedLayers(find_table(config.latency))
 
@@ -157,7 +171,7 @@ def layer_source(config: SearchConfig, store: Store) -> LayerSource | None:
     """The source that a configuration names; None if nothing in it needs a latency.
 
     Raises:
-        InvalidValue: If there is no such table, or the kernels are not compiled.
+        InvalidValue: If there is no such table, or no such device here that can be timed.
         StudyBusy: If another study trains on this machine, beside which nothing can be timed.
     """
     if not config.needs_latency:
@@ -172,7 +186,7 @@ def layer_source(config: SearchConfig, store: Store) -> LayerSource | None:
                 f"Latencies cannot be measured while the study {study.name!r} trains on this "
                 f"machine (process {lease.pid}): wait for it, or name a layer table with --latency."
             )
-    return MeasuredLayers(store)
+    return MeasuredLayers(store, config.latency)
 
 
 def require_same_place(

@@ -7,26 +7,28 @@ loop, it would find its maps and weights in the nearest cache each time.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 import torch
 from torch import Tensor
 
+from bitfront.evaluators.latency.cuda import CudaClock, cuda_setting
 from bitfront.evaluators.latency.layers import layers_of
-from bitfront.evaluators.latency.pace import pace_of
 from bitfront.evaluators.latency.table import LatencySetting, LayerTime
 from bitfront.evaluators.latency.timing import (
     PATIENCE_S,
-    clock_of,
+    Clock,
+    CpuClock,
     latency_of,
-    quiet_runs,
     require_repeats,
     take_turns,
+    warm_up,
 )
 from bitfront.evaluators.measurement import Measurement
 from bitfront.evaluators.packed import PackedNetwork
-from bitfront.evaluators.packed.network import on_threads
+from bitfront.evaluators.packed.cpu_kernels import on_threads
 from bitfront.kernels import cpu
 from bitfront.kernels.machine import cpu_name, versions
 from bitfront.spaces.architecture import Architecture
@@ -36,12 +38,19 @@ from bitfront.spaces.network import build
 REPEATS: Final = 40
 
 
-def setting_here(*, threads: int = 1, batch: int = 1) -> LatencySetting:
-    """The setting of what is measured on this machine's CPU.
+def setting_here(device: str = "cpu", *, threads: int = 1, batch: int = 1) -> LatencySetting:
+    """The setting of what is measured on this machine.
+
+    Args:
+        device: "cpu", or "cuda" for the current CUDA device.
+        threads: That share one operation; 1 on a CUDA device.
+        batch: Images of one call.
 
     Raises:
-        InvalidValue: If the kernels are not compiled.
+        InvalidValue: If there is no such device, or no kernels for it.
     """
+    if device == "cuda":
+        return cuda_setting(batch=batch, threads=threads)
     found = cpu.variants()
     if not found:
         raise InvalidValue(
@@ -50,13 +59,18 @@ def setting_here(*, threads: int = 1, batch: int = 1) -> LatencySetting:
         )
     used = versions(("bitfront", "torch"))
     return LatencySetting(
-        device="cpu",
+        device=device,
         machine=cpu_name(),
         kernels=found[-1],
         versions=", ".join(f"{name} {used[name]}" for name in ("bitfront", "torch")),
         threads=threads,
         batch=batch,
     )
+
+
+def clock_of(device: str, threads: int) -> Clock:
+    """What calls on a device of this machine are timed by."""
+    return CudaClock() if device == "cuda" else CpuClock(threads)
 
 
 def time_layers(
@@ -66,11 +80,12 @@ def time_layers(
     *,
     repeats: int = REPEATS,
     patience_s: float = PATIENCE_S,
+    alone: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> list[LayerTime]:
     """Time layers of an untrained network of an architecture.
 
-    Runs of the whole network that a busy machine disturbed are made again. A layer that the network
-    has several times gets the median over all its places.
+    Runs of the whole network that a busy CPU disturbed are made again. A layer that the network has
+    several times gets the median over all its places.
 
     Args:
         architecture: Of a network that has the layers.
@@ -78,6 +93,7 @@ def time_layers(
         wanted: Texts of the layers; None for all.
         repeats: Runs.
         patience_s: Seconds to wait for a quiet machine.
+        alone: Keeps others off the device while the network is timed, not while it is prepared.
 
     Raises:
         InvalidValue: If the number of repeats is out of range.
@@ -89,12 +105,17 @@ def time_layers(
     for place, layer in enumerate(layers_of(packed.network.graph)):
         if wanted is None or layer in wanted:
             places.setdefault(layer, []).append(place)
-    _, clock = clock_of(setting.threads)
+    clock = clock_of(setting.device, setting.threads)
+
+    def run() -> list[float]:
+        return packed.step_seconds(images)
+
     with on_threads(setting.threads):
-        packed.step_seconds(images)
-        rows, redone = quiet_runs(
-            lambda: packed.step_seconds(images), repeats, pace_of(clock), patience_s
-        )
+        # kernels may be compiled in the first run
+        run()
+        with alone():
+            warm_up(run, clock)
+            rows, redone = clock.runs(run, repeats, patience_s)
     now = time.time()
     return [
         LayerTime(
@@ -112,6 +133,7 @@ def time_network(
     *,
     repeats: int = REPEATS,
     patience_s: float = PATIENCE_S,
+    alone: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Measurement:
     """Latency of an untrained network of an architecture, end to end, in ms.
 
@@ -120,15 +142,16 @@ def time_network(
         setting: Of this machine, from `setting_here`.
         repeats: Runs.
         patience_s: Seconds to wait for a quiet machine.
+        alone: As `time_layers`.
     """
     packed, images = _packed(architecture, setting)
+    calls, clock = {"network": run_of(packed, images)}, clock_of(setting.device, setting.threads)
     with on_threads(setting.threads):
-        times = take_turns(
-            {"network": lambda: packed(images)},
-            repeats=repeats,
-            threads=setting.threads,
-            patience_s=patience_s,
-        )["network"]
+        # kernels may be compiled, and a graph made, in the first run
+        packed(images)
+        with alone():
+            found = take_turns(calls, clock, repeats=repeats, patience_s=patience_s)
+    times = found["network"]
     return Measurement(
         objective="latency",
         value=times.median_ms,
@@ -142,10 +165,21 @@ def time_network(
     )
 
 
+def run_of(packed: PackedNetwork, images: Tensor) -> Callable[[], object]:
+    """One inference, as it is timed: on a GPU it is queued, and events tell when it was done."""
+    once = packed.launch if packed.device.type == "cuda" else packed
+    return lambda: once(images)
+
+
 def _packed(architecture: Architecture, setting: LatencySetting) -> tuple[PackedNetwork, Tensor]:
-    network = build(architecture).eval()
-    packed = PackedNetwork(
-        network, batch=setting.batch, threads=setting.threads, variant=setting.kernels
-    )
-    shape = (setting.batch, *architecture.input)
-    return packed, torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    network = build(architecture).eval().to(setting.device)
+    # an instruction set is the CPU's
+    variant = setting.kernels if setting.device == "cpu" else None
+    packed = PackedNetwork(network, batch=setting.batch, threads=setting.threads, variant=variant)
+    return packed, images_for(architecture, setting.batch, packed.device)
+
+
+def images_for(architecture: Architecture, batch: int, device: torch.device) -> Tensor:
+    """Random images (batch, C, H, W), always the same, on a device."""
+    images = torch.randn((batch, *architecture.input), generator=torch.Generator().manual_seed(0))
+    return images.to(device)

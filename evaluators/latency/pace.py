@@ -14,8 +14,6 @@ from functools import cache
 from statistics import median
 from typing import Final
 
-import numpy as np
-
 NOISY: Final = 1.1
 """Work that takes so many times as long as at the best was disturbed."""
 
@@ -66,6 +64,9 @@ class Pace:
 @cache
 def pace_of(clock: Callable[[], float]) -> Pace:
     """The process's readings by a clock; the first call takes a quarter of a second."""
+    # who reads a table times nothing, and need not wait for it
+    import numpy as np
+
     x = np.linspace(0.0, 1.0, 4096, dtype=np.float32)
     y = np.empty_like(x)
     words = np.arange(4096, dtype=np.uint32)

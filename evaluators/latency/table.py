@@ -26,7 +26,7 @@ from bitfront.evaluators.measurement import Measurement
 from bitfront.spaces.errors import InvalidValue
 from bitfront.spaces.value import Value, canonical, decode, digest_of, encode
 
-DEVICES: Final = ("cpu",)
+DEVICES: Final = ("cpu", "cuda")
 SUFFIX: Final = ".latency.json"
 FORMAT: Final = "bitfront-layer-table"
 VERSION: Final = 1
@@ -53,11 +53,11 @@ class LatencySetting(Value):
     """Where and how layers are timed.
 
     Attributes:
-        device: "cpu".
-        machine: Name of the processor.
-        kernels: Instruction set of the kernels.
+        device: "cpu" or "cuda".
+        machine: Name of the processor or of the GPU.
+        kernels: Instruction set of the kernels: "avx2"; "Triton, sm_90" on a GPU.
         versions: Of what runs: "bitfront 1.0, torch 2.13.0".
-        threads: Threads that share one operation.
+        threads: Threads that share one operation; 1 on a GPU, whose host only queues them.
         batch: Images of one call.
     """
 
@@ -80,14 +80,19 @@ class LatencySetting(Value):
         for name in ("threads", "batch"):
             if not 1 <= getattr(self, name) <= 1024:
                 raise InvalidValue(f"{name} must be 1 to 1024, but is {getattr(self, name)}.")
+        if self.device == "cuda" and self.threads != 1:
+            raise InvalidValue(
+                f"threads must be 1 on the device cuda, where the host only queues the work, but "
+                f"is {self.threads}."
+            )
 
     @property
     def place(self) -> str:
         """Where: what must agree for latencies to be compared."""
-        return (
-            f"{self.machine}, {self.kernels}, {self.threads} thread"
-            f"{'s' if self.threads > 1 else ''}, batch {self.batch}"
-        )
+        parts = [self.machine, self.kernels]
+        if self.device == "cpu":
+            parts.append(f"{self.threads} thread{'s' if self.threads > 1 else ''}")
+        return ", ".join([*parts, f"batch {self.batch}"])
 
     @property
     def digest(self) -> str:
@@ -286,8 +291,10 @@ def find_table(name: str) -> LayerTable:
     if name in profile_names():
         known = ", ".join(table_names())
         raise InvalidValue(
-            f"No layer times were recorded for the hardware {name!r} yet: name a file "
-            f"(NAME{SUFFIX}){' or one of ' if known else ''}{known}."
+            f"No layer times were recorded for the hardware {name!r} yet: record them on such a "
+            f"device (bitfront latency TARGET --save {name}{SUFFIX}, with --device cuda on a GPU) "
+            f"and name that file{' or one of ' if known else ''}{known}; a table answers for the "
+            "layers that it holds."
         )
     if path.suffix != ".json" and not path.exists():
         known = ", ".join(table_names()) or "none"

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median, quantiles
 from time import perf_counter, thread_time
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from bitfront.evaluators.latency.pace import NOISY, Pace, pace_of
 from bitfront.spaces.errors import InvalidValue
@@ -40,53 +40,97 @@ class Latency(NamedTuple):
     redone: int = 0
 
 
-def clock_of(threads: int) -> tuple[str, Callable[[], float]]:
-    """What calls of so many threads are timed by.
+class Clock(Protocol):
+    """What calls on a device are timed by.
+
+    Attributes:
+        name: What is read: "wall clock".
+        warm_up_s: Seconds of calls that go first and are not timed.
+    """
+
+    name: str
+    warm_up_s: float
+
+    def seconds(self, call: Callable[[], object]) -> float:
+        """Time one call."""
+        ...
+
+    def runs(self, run: Callable[[], T], count: int, patience_s: float) -> tuple[list[T], int]:
+        """Runs that were not disturbed, and how many others were made again.
+
+        Args:
+            run: Once.
+            count: Runs to return.
+            patience_s: Seconds after which disturbed runs count too.
+        """
+        ...
+
+
+class CpuClock:
+    """Times calls on this machine's CPU.
 
     One thread is timed by its own CPU time, so the load of other programs does not count; several
     need the wall clock, and a quiet machine.
+
+    Args:
+        threads: That a call uses.
     """
-    if threads == 1:
-        return "CPU time of the thread", thread_time
-    return "wall clock", perf_counter
+
+    warm_up_s = 0.0
+
+    def __init__(self, threads: int) -> None:
+        self.name = "CPU time of the thread" if threads == 1 else "wall clock"
+        self._read = thread_time if threads == 1 else perf_counter
+
+    def seconds(self, call: Callable[[], object]) -> float:
+        """Time one call."""
+        start = self._read()
+        call()
+        return self._read() - start
+
+    def runs(self, run: Callable[[], T], count: int, patience_s: float) -> tuple[list[T], int]:
+        """As `quiet_runs`, by this machine's pace."""
+        return quiet_runs(run, count, pace_of(self._read), patience_s)
 
 
 def take_turns(
     calls: Mapping[str, Callable[[], object]],
+    clock: Clock,
     *,
     repeats: int,
-    threads: int,
     patience_s: float = PATIENCE_S,
 ) -> dict[str, Latency]:
     """Time calls that take turns, so that a busy spell of the machine meets all of them.
 
     Args:
         calls: By name.
-        repeats: Timed calls of each; two more go first and are not timed.
-        threads: That a call uses: decides the clock.
-        patience_s: As `quiet_runs`.
+        clock: Of their device.
+        repeats: Timed calls of each; at least two more go first and are not timed.
+        patience_s: Seconds to wait for a quiet machine.
 
     Raises:
         InvalidValue: If there are too few or too many repeats.
     """
     require_repeats(repeats)
-    _, clock = clock_of(threads)
 
     def turn() -> list[float]:
-        seconds = []
-        for call in calls.values():
-            start = clock()
-            call()
-            seconds.append(clock() - start)
-        return seconds
+        return [clock.seconds(call) for call in calls.values()]
 
-    for _ in range(_WARM_UP):
-        turn()
-    rows, redone = quiet_runs(turn, repeats, pace_of(clock), patience_s)
+    warm_up(turn, clock)
+    rows, redone = clock.runs(turn, repeats, patience_s)
     return {
         name: latency_of(seconds)._replace(redone=redone)
         for name, seconds in zip(calls, zip(*rows, strict=True), strict=False)
     }
+
+
+def warm_up(run: Callable[[], object], clock: Clock) -> None:
+    """Run twice, and then for as long as the clock's device takes to come to speed."""
+    end = time.monotonic() + clock.warm_up_s
+    for _ in range(_WARM_UP):
+        run()
+    while time.monotonic() < end:
+        run()
 
 
 def quiet_runs(

@@ -11,6 +11,9 @@ import torch
     [
         (("--device", "tpu"), "device must be one of cpu, cuda, but is 'tpu'"),
         (("--device", "cuda", "--threads", "2"), "are for the CPU"),
+        (("--tune", "a.json"), "--tune is for --device cuda"),
+        (("--device", "cuda", "--tune", "a.json", "--plot", "a.svg"), "--tune compares nothing"),
+        (("--device", "cuda", "--tune", "nowhere/a.json"), "The folder of nowhere/a.json must"),
         (("--variant", "sse9"), "variant must be one of"),
         (("--to", "nowhere/a.json"), "The folder of nowhere/a.json must exist"),
     ],
@@ -23,7 +26,8 @@ def test_wrong_use_is_one_sentence(bitfront, arguments, match):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_a_gpu_that_is_not_there(bitfront):
-    ran = bitfront("bench", "kernels", "--device", "cuda", "--json")
+@pytest.mark.parametrize("option", ["--json", "--tune=tuning.json"])
+def test_a_gpu_that_is_not_there(bitfront, option):
+    ran = bitfront("bench", "kernels", "--device", "cuda", option)
     assert (ran.status, ran.out) == (1, "")
-    assert "needs a CUDA device of capability 8.0 to 9.0" in " ".join(ran.err.split())
+    assert "needs a CUDA device of capability 8.0 or higher" in " ".join(ran.err.split())

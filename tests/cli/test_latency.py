@@ -6,8 +6,10 @@ import json
 
 import pytest
 
-from bitfront.cli.latency import measure
-from bitfront.evaluators.latency import take_turns
+from bitfront.cli.latency import _print
+from bitfront.evaluators.latency import CpuClock, take_turns
+from bitfront.evaluators.latency.inference import time_inference
+from bitfront.evaluators.latency.twin import Contender
 from bitfront.spaces import Architecture, Stage
 from bitfront.spaces.blocks import BiReal, Classifier, StemThumbnail
 from bitfront.spaces.errors import InvalidValue
@@ -51,17 +53,43 @@ def test_tables_for_people(bitfront, tmp_path):
 
 
 def test_batches_and_threads():
-    data = measure(SMALL, batch=2, threads=2, repeats=2)
+    data = time_inference(SMALL, batch=2, threads=2, repeats=2)
     assert (data["batch"], data["threads"], data["clock"]) == (2, 2, "wall clock")
     assert "twin" not in data
     assert "layers" not in data
+    assert "wall_ms" not in data
+
+
+def test_the_fastest_contender_is_the_twin(capsys):
+    twins = [
+        Contender("slow", lambda: sum(range(300_000))),
+        Contender("fast", lambda: sum(range(1_000))),
+        Contender("broken", None, "no compiler"),
+    ]
+    data = time_inference(SMALL, repeats=3, twins=twins)
+    assert data["twin"]["runtime"] == "fast"
+    assert data["ratio"] == data["twin"]["median_ms"] / data["latency"]["median_ms"]
+    assert [row["runtime"] for row in data["twins"]] == ["slow", "fast", "broken"]
+    assert data["twins"][0]["median_ms"] > data["twins"][1]["median_ms"]
+    assert data["twins"][2] == {"runtime": "broken", "absent": "no compiler"}
+    with pytest.raises(InvalidValue, match="twin cannot run here: broken: no compiler"):
+        time_inference(SMALL, repeats=2, twins=twins[2:])
+    _print({"name": "small", "device": "cpu", **data})
+    printed = capsys.readouterr().out
+    assert "32-bit twin, slow" in printed
+    assert "absent: broken: no compiler" in printed
 
 
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
         (["meliusnet222"], ["meliusnet222", "meliusnet22"]),
-        (["quicknet", "--device", "cuda"], ["device", "cpu", "cuda"]),
+        (["quicknet", "--device", "tpu"], ["device", "cpu, cuda", "tpu"]),
+        (["quicknet", "--device", "cuda", "--threads", "2"], ["threads", "--device cuda", "2"]),
+        (["quicknet", "--table", "a", "--hardware", "h200"], ["--hardware", "--table", "one"]),
+        (["quicknet", "--hardware", "h20"], ["h20", "h200"]),
+        (["quicknet", "--hardware", "h200", "--save", "a.json"], ["no --twin, no --save"]),
+        (["quicknet", "--hardware", "h200"], ["No layer times", "--save h200.latency.json"]),
         (["quicknet", "--input", "3"], ["window", "does not"]),
         (["quicknet", "--input", "0"], ["input", "0"]),
     ],
@@ -74,11 +102,23 @@ def test_wrong_use_is_one_sentence(bitfront, arguments, parts):
         assert part in lines[0]
 
 
+@pytest.mark.parametrize("more", [["--twin"], ["--save", "t.json"], []])
+def test_a_gpu_that_is_not_there(bitfront, tmp_path, monkeypatch, more):
+    # hides one that may be there
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    ran = bitfront("latency", "quicknet", "--device", "cuda", *more)
+    lines = [line for line in ran.err.splitlines() if line.strip()]
+    assert (ran.status, ran.out, len(lines)) == (2, "", 1)
+    assert "needs a CUDA device of compute capability 8.0 or higher" in lines[0]
+    assert "layer table that was recorded" in lines[0]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_contenders_take_turns():
     order: list[str] = []
     calls = {name: lambda name=name: order.append(name) for name in "ab"}
-    times = take_turns(calls, repeats=3, threads=1, patience_s=0.0)
+    times = take_turns(calls, CpuClock(1), repeats=3, patience_s=0.0)
     assert order == list("ab") * 5
     assert times["a"].repeats == 3
     with pytest.raises(InvalidValue, match="repeats"):
-        take_turns(calls, repeats=1, threads=1)
+        take_turns(calls, CpuClock(1), repeats=1)

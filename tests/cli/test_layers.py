@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 
 import pytest
+from typer.testing import CliRunner
 
-from bitfront.evaluators.latency import read_table
+from bitfront.cli import app
+from bitfront.cli.output import milliseconds
+from bitfront.evaluators.latency import find_table, layers_of, read_table
+from bitfront.evaluators.latency import table as table_module
+from bitfront.evaluators.latency.measure import setting_here
+from bitfront.evaluators.latency.recording import record
 from bitfront.search.store import open_store
-from bitfront.spaces import Architecture, Stage
+from bitfront.spaces import Architecture, InvalidValue, RandomChoose, Stage, Task, spaces
 from bitfront.spaces.blocks import BiReal, Classifier, StemThumbnail
 
 SMALL = Architecture(
@@ -72,8 +78,20 @@ def test_tables_in_a_database(bitfront, small, tmp_path):
         (("latency", "small.json", "--repeats", "2", "--save", "small.json"), "must be a layer"),
         (("layers", "load", "small.json", "--store", "a.db"), "must be a layer table"),
         (("layers", "list", "--store", "none.db"), "none.db"),
+        (("layers", "record", "t.json"), "--networks or a --space"),
+        (("layers", "record", "t.json", "--networks", "nonet"), "'nonet'"),
+        (("layers", "record", "t.json", "--space", "nospace"), "'nospace'"),
+        (("layers", "record", "t.json", "--space", "melius", "--input", "32"), "like 3x32x32"),
+        (("layers", "record", "t.json", "--space", "melius", "--input", "3x0x9"), "sizes"),
+        (("layers", "record", "t.json", "--space", "melius", "--input", "3x1x1"), "of 3x1x1"),
+        (("layers", "record", "t.json", "--networks", "quicknet", "--device", "x"), "cpu, cuda"),
+        (("layers", "record", "small.json", "--networks", "small.json"), "must be a layer table"),
         (("search", "--latency", ""), "latency must be cpu"),
         (("search", "--objectives", "accuracy,latency", "--latency", "q"), "is 'q'"),
+        (
+            ("search", "--objectives", "accuracy,latency", "--latency", "h200"),
+            "No layer times were recorded for the hardware 'h200' yet",
+        ),
     ],
 )
 def test_wrong_use_is_one_sentence(bitfront, small, arguments, match):
@@ -96,6 +114,94 @@ def test_a_network_that_a_table_does_not_cover(bitfront, small):
     assert ran.status == 2
     assert "has no time for" in ran.err
     assert "the first: input 3x224x224" in ran.err
+
+
+def test_a_table_of_many_networks_is_recorded(bitfront, small, tmp_path):
+    command = (
+        *("layers", "record", "t.latency.json", "--repeats", "2", "--networks", "small.json"),
+        *("--space", "melius", "--samples", "2", "--input", "1x8x8"),
+    )
+    ran = bitfront(*command, "--json")
+    data = ran.json
+    table = read_table(tmp_path / "t.latency.json")
+    assert (data["file"], data["networks"], data["device"]) == ("t.latency.json", 3, "cpu")
+    assert data["layers"] == len(table) > 7
+    assert 0 <= data["covered"] <= data["covered_of"] == 100
+    assert not table.missing(layers_of(SMALL.lower()))
+    task = Task(input=(1, 8, 8), classes=10)
+    for number in range(2):
+        drawn = spaces["melius"](RandomChoose(f"0:record:{number}"), task).architecture
+        assert not table.missing(layers_of(drawn.lower()))
+    assert "3 of 3: " in ran.err
+    # what is there is not timed again
+    before = (tmp_path / "t.latency.json").read_bytes()
+    ran = bitfront(*command)
+    assert "of 100 other candidates of melius" in ran.out
+    assert (tmp_path / "t.latency.json").read_bytes() == before
+
+
+def test_an_interrupted_recording_is_gone_on_with(tmp_path):
+    path = tmp_path / "t.json"
+    setting = setting_here()
+
+    def interrupted():
+        yield SMALL
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        record(interrupted(), path, setting, repeats=2)
+    assert not read_table(path).missing(layers_of(SMALL.lower()))
+    told = []
+    record([SMALL], path, setting, repeats=2, tell=lambda *counts: told.append(counts))
+    assert told == [(1, 0)]
+    with pytest.raises(InvalidValue, match="give another file"):
+        record([SMALL], path, setting_here(batch=2))
+
+
+def test_a_table_that_ships_answers_for_its_hardware(small, tmp_path, monkeypatch):
+    """A real table of this CPU, in the place and under a name that tables ship under."""
+    record([SMALL], tmp_path / "rpi4.latency.json", setting_here(), repeats=2)
+    monkeypatch.setattr(table_module, "_shipped", lambda: tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        return CliRunner().invoke(app, arguments, catch_exceptions=False).stdout
+
+    data = json.loads(run("latency", "small.json", "--hardware", "rpi4", "--json"))
+    table = find_table("rpi4")
+    total = table.latency(layers_of(SMALL.lower()))
+    assert data["latency"]["value"] == total.value
+    assert data["table"]["machine"] == table.setting.machine
+    # the energy of a network comes with its latency
+    cost = json.loads(run("cost", "small.json", "--hardware", "rpi4", "--json"))
+    assert cost["latency"]["latency"]["value"] == total.value
+    assert cost["latency"]["missing"] == 0
+    assert cost["latency"]["table"]["first_day"] == table.dates[0]
+    text = run("cost", "small.json", "--hardware", "rpi4")
+    assert f"Latency: {milliseconds(total.value)}, by the recorded table of" in text
+    assert table.setting.versions in text
+    assert table.dates[0] in text
+    text = run("cost", "quicknet", "--hardware", "rpi4")
+    assert "Latency: the recorded table of" in text
+    assert "has no time for" in text
+    assert (
+        json.loads(run("cost", "quicknet", "--hardware", "rpi4", "--json"))["latency"]["latency"]
+        is None
+    )
+    assert "atency" not in run("cost", "small.json", "--hardware", "boolnet65")
+    with pytest.raises(InvalidValue, match="has no time for"):
+        run("latency", "quicknet", "--hardware", "rpi4")
+
+
+def test_a_gpu_that_is_not_there_leaves_no_store(bitfront, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    ran = bitfront(
+        "search", "--store", "a.db", "--objectives", "accuracy,latency", "--latency", "cuda"
+    )
+    assert ran.status == 2
+    assert "needs a CUDA device" in ran.err
+    assert "Traceback" not in ran.err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_table_that_is_not_there_leaves_no_store(bitfront, tmp_path):

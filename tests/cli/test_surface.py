@@ -7,7 +7,7 @@ import typer.main
 from bitfront.cli import app
 
 SURFACE = {
-    "bench kernels": "--device --json --plot --rounds --threads --to --variant",
+    "bench kernels": "--device --json --plot --rounds --threads --to --tune --variant",
     "cost": (
         "TARGET --convention --hardware --json --layers --no-quirks --quirks --scope --store --twin"
     ),
@@ -15,11 +15,15 @@ SURFACE = {
     "export": "TARGET --data-dir --format --json --store --to",
     "front": "STUDY --json --store",
     "latency": (
-        "TARGET --batch --device --input --json --layers --repeats --save --store --table "
-        "--threads --twin"
+        "TARGET --batch --device --hardware --input --json --layers --repeats --save --store "
+        "--table --threads --twin"
     ),
     "layers list": "--json --store",
     "layers load": "FILE --store",
+    "layers record": (
+        "FILE --batch --classes --device --input --json --networks --repeats --samples --seed "
+        "--space --store --threads"
+    ),
     "layers save": "FILE --store --table",
     "resume": (
         "STUDY --budget-co2 --budget-kwh --json --retrain --store --time-budget --trials --workers"

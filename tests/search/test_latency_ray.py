@@ -1,12 +1,14 @@
 """A real search for accuracy, energy and latency: Ray, two workers, held while layers are timed."""
 
+from contextlib import contextmanager
+
 import psutil
 import pytest
 
 pytest.importorskip("ray.tune")
 
-from bitfront.evaluators.latency import layers_of, measure
-from bitfront.search import reference
+from bitfront.evaluators.latency import layers_of
+from bitfront.search import layers, reference
 from bitfront.search.config import read_settings
 from bitfront.search.layers import measured_latency
 from bitfront.search.record import StudyState, TrialState
@@ -48,15 +50,16 @@ def searched(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         # a small reference: what is missing afterwards is timed beside the trainings
         patch.setattr(reference, "SAMPLES", 2)
-        original = measure.time_layers
+        original = layers.held
 
-        def time_layers(*arguments, **options):
-            before = trainings()
-            times = original(*arguments, **options)
-            seen.append((before, trainings()))
-            return times
+        @contextmanager
+        def held(reported):
+            with original(reported) as count:
+                before = trainings()
+                yield count
+                seen.append((before, trainings()))
 
-        patch.setattr(measure, "time_layers", time_layers)
+        patch.setattr(layers, "held", held)
         result = run_search(config, progress=lambda p: phases.append(p.phase))
     return config, result, seen, phases
 
@@ -80,8 +83,8 @@ def test_the_trials_are_complete_and_the_front_is_timed_end_to_end(searched):
         (table,) = store.layer_tables()
     assert len(complete) == 5
     for trial in complete:
-        layers = layers_of(trial.candidate.architecture.lower())
-        assert trial.value("latency") == table.latency(layers).value
+        used = layers_of(trial.candidate.architecture.lower())
+        assert trial.value("latency") == table.latency(used).value
         assert trial.value("energy") > 0
     assert result.front.members
     for member in result.front.members:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from bitfront.evaluators.latency import (
     Latency,
@@ -19,11 +20,14 @@ from bitfront.evaluators.latency import (
     LayerTable,
     LayerTime,
     layers_of,
+    measure,
     write_table,
 )
+from bitfront.evaluators.latency.cuda import setting_of
 from bitfront.evaluators.measurement import Measurement
 from bitfront.search import engine as engine_module
 from bitfront.search import reference
+from bitfront.search.config import SearchConfig, read_settings
 from bitfront.search.front import front_of
 from bitfront.search.holding import held
 from bitfront.search.layers import (
@@ -31,6 +35,7 @@ from bitfront.search.layers import (
     layer_source,
     measure_front,
     measured_latency,
+    recorded_layers,
     require_same_place,
 )
 from bitfront.search.record import TrialState
@@ -161,6 +166,34 @@ def test_searches_without_latency_time_nothing(make, store):
     assert study.layers is None
     assert study.engine.propose().measurement("latency") is None
     assert store.layer_tables() == ()
+
+
+# a GPU
+
+
+def test_a_gpu_that_is_not_there_is_refused_before_a_study_is(make, store, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InvalidValue, match="needs a CUDA device"):
+        make(latency="cuda")
+    assert store.list_studies() == ()
+    config = read_settings(None, {"objectives": "accuracy,latency", "latency": "cuda"})
+    with pytest.raises(InvalidValue, match="needs a CUDA device"):
+        recorded_layers(SearchConfig.resolve(config))
+    # who does not ask for a latency needs none
+    config["objectives"] = ["accuracy", "energy"]
+    assert recorded_layers(SearchConfig.resolve(config)) is None
+
+
+def test_layers_are_timed_on_the_device_that_is_named(store, monkeypatch):
+    """Where and which; nothing is timed here."""
+    gpu = setting_of("A GPU", (9, 0), {"torch": "2"})
+    monkeypatch.setattr(measure, "setting_here", {"cpu": SETTING, "cuda": gpu}.__getitem__)
+    store.add_layer_times(gpu, [LayerTime('{"n":0}', TIME, 0.0)])
+    for device, setting, known in (("cuda", gpu, 1), ("cpu", SETTING, 0)):
+        config = SearchConfig(objectives=("accuracy", "latency"), latency=device)
+        assert recorded_layers(config) is None
+        table = layer_source(config, store).table
+        assert (table.setting, len(table)) == (setting, known)
 
 
 # a table of elsewhere

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bitfront.cli.app import DEFAULT_STORE, Json, StoreUrl, app
+from bitfront.cli.layers import by_hardware, print_by_hardware
 from bitfront.cli.output import millijoules, out, scaled, write_json, write_table
 
 if TYPE_CHECKING:
@@ -89,6 +90,8 @@ def cost(
         if energy.quirks:
             plain = estimate_energy(planned, profile, scope=scope, quirks=False)
             data["energy"]["without_quirks"] = plain.json()
+        if (recorded := by_hardware(profile.name, graph)) is not None:
+            data["latency"] = recorded
     if layers:
         data["layers"] = _layers(planned, energy)
     if json:
@@ -97,6 +100,8 @@ def cost(
     _print_counts(data)
     if energy is not None:
         _print_energy(data)
+    if "latency" in data:
+        print_by_hardware(data["latency"])
     if layers:
         _print_layers(data["layers"], with_energy=energy is not None)
 

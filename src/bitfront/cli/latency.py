@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bitfront.cli.app import DEFAULT_STORE, Json, StoreUrl, app
-from bitfront.cli.output import out, write_json, write_table
+from bitfront.cli.output import err, out, write_json, write_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from bitfront.evaluators.latency.twin import Contender
     from bitfront.spaces.architecture import Architecture
 
-DEVICES = ("cpu",)
+DEVICES = ("cpu", "cuda")
+
+Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+Batch = Annotated[int, typer.Option(help="Images of one call.", min=1, max=1024)]
+Threads = Annotated[int, typer.Option(help="Of the CPU; 1 with cuda.", min=1, max=1024)]
 
 
 @app.command("latency")
@@ -23,16 +26,21 @@ def latency(
     target: Annotated[
         str, typer.Argument(help="A network of the zoo, an architecture file, or STUDY/N.")
     ],
-    device: Annotated[str, typer.Option(help="cpu.")] = "cpu",
-    batch: Annotated[int, typer.Option(help="Images of one call.", min=1, max=1024)] = 1,
-    threads: Annotated[int, typer.Option(help="Threads of every contender.", min=1, max=1024)] = 1,
+    device: Device = "cpu",
+    batch: Batch = 1,
+    threads: Threads = 1,
     repeats: Annotated[int, typer.Option(help="Timed calls of each.", min=2, max=1_000_000)] = 30,
     input_size: Annotated[
         int | None,
         typer.Option("--input", help="Rows and columns of the images; the target's own without."),
     ] = None,
     twin: Annotated[
-        bool, typer.Option("--twin", help="Also time the 32-bit twin in ONNX Runtime, in turns.")
+        bool,
+        typer.Option(
+            "--twin",
+            help="Also time the 32-bit twin, in turns: in ONNX Runtime; with cuda in bfloat16, the "
+            "faster of torch and torch.compile.",
+        ),
     ] = False,
     layers: Annotated[
         bool, typer.Option("--layers", help="List where the time goes, step by step.")
@@ -41,6 +49,10 @@ def latency(
         str | None,
         typer.Option(help="Add up layers of this table, by name or file, instead of timing."),
     ] = None,
+    hardware: Annotated[
+        str | None,
+        typer.Option(help="Add up layers of the table that is recorded for this hardware profile."),
+    ] = None,
     save: Annotated[
         Path | None,
         typer.Option(help="Time the layers too, and keep them in this layer table (a file)."),
@@ -48,15 +60,20 @@ def latency(
     store: StoreUrl = DEFAULT_STORE,
     json: Json = False,
 ) -> None:
-    """Time one inference, end to end: packed bits on the compiled CPU kernels."""
+    """Time one inference, end to end: packed bits on the kernels of the CPU or of a GPU."""
     from dataclasses import replace
 
     from bitfront.cli.target import resolve
+    from bitfront.evaluators.hardware.profile import load_profile
     from bitfront.evaluators.latency import layers_of
     from bitfront.spaces.errors import InvalidValue
 
-    if device not in DEVICES:
-        raise InvalidValue(f"device must be one of {', '.join(DEVICES)}, but is {device!r}.")
+    check_device(device, threads)
+    if hardware is not None:
+        if table is not None:
+            raise InvalidValue("--hardware names a table that ships, --table any: give one.")
+        # raises where there is no such profile
+        load_profile(hardware)
     resolved = resolve(target, store)
     architecture = resolved.architecture
     if input_size is not None:
@@ -64,119 +81,84 @@ def latency(
         architecture = replace(architecture, input=(channels, input_size, input_size))
     # what cannot be built is refused before anything heavy is loaded
     graph = architecture.lower()
-    if table is not None:
+    recorded = table if hardware is None else hardware
+    if recorded is not None:
         if twin or save is not None:
-            raise InvalidValue("--table adds up what was timed elsewhere: no --twin, no --save.")
-        _sum(resolved.name, table, layers_of(graph), layers=layers, json=json)
+            raise InvalidValue(
+                "--table and --hardware add up what was timed elsewhere: no --twin, no --save."
+            )
+        _sum(resolved.name, recorded, layers_of(graph), layers=layers, json=json)
         return
-    data = measure(
-        architecture, batch=batch, threads=threads, repeats=repeats, twin=twin, layers=layers
+    from bitfront.evaluators.latency.inference import time_inference
+    from bitfront.evaluators.latency.measure import setting_here
+    from bitfront.evaluators.latency.recording import begun_table, record
+
+    # refused before anything is timed: a device that is not there, a file that takes no such layers
+    setting = None
+    if device == "cuda" or save is not None:
+        setting = setting_here(device, threads=threads, batch=batch)
+    if setting is not None and save is not None:
+        begun_table(save, setting)
+    data = time_inference(
+        architecture,
+        device=device,
+        batch=batch,
+        threads=threads,
+        repeats=repeats,
+        twins=twins_of(architecture, device, batch=batch, threads=threads) if twin else (),
+        layers=layers,
     )
     data = {"name": resolved.name, "device": device, **data}
-    if save is not None:
-        kept = keep_layers(architecture, save, batch=batch, threads=threads, repeats=repeats)
-        data["table"] = {"file": str(save), "layers": kept}
+    if setting is not None and save is not None:
+        kept = record([architecture], save, setting, repeats=repeats)
+        data["table"] = {"file": str(save), "layers": len(kept)}
     if json:
         write_json(data)
     else:
         _print(data)
 
 
-def measure(
-    architecture: Architecture,
-    *,
-    batch: int = 1,
-    threads: int = 1,
-    repeats: int = 30,
-    twin: bool = False,
-    layers: bool = False,
-) -> dict[str, Any]:
-    """Time an untrained network of an architecture, packed.
+def check_device(device: str, threads: int) -> None:
+    """Refuse a device that is none, and threads where there are none.
 
-    Args:
-        architecture: Of the network.
-        batch: Images of one call.
-        threads: Of every contender.
-        repeats: Timed calls of each.
-        twin: Whether to time the 32-bit twin in ONNX Runtime too.
-        layers: Whether to time each step.
+    Raises:
+        InvalidValue: If so.
+    """
+    from bitfront.spaces.errors import InvalidValue
 
-    Returns:
-        Plain data: the setting, ``latency``; ``twin``, ``ratio`` and ``layers`` where asked for.
+    if device not in DEVICES:
+        raise InvalidValue(f"device must be one of {', '.join(DEVICES)}, but is {device!r}.")
+    if device == "cuda" and threads != 1:
+        raise InvalidValue(
+            f"threads are those of a CPU: with --device cuda they must be 1, but are {threads}."
+        )
+
+
+def twins_of(
+    architecture: Architecture, device: str, *, batch: int, threads: int
+) -> list[Contender]:
+    """The ways to run the 32-bit twin of an architecture on a device of this machine.
 
     Raises:
         MissingExtra: If ONNX Runtime is needed and not installed.
     """
-    import torch
+    from bitfront.evaluators.latency.twin import Contender, cuda_twins
 
-    from bitfront.evaluators.latency import clock_of, take_turns
-    from bitfront.evaluators.packed import PackedNetwork
-    from bitfront.kernels import cpu
-    from bitfront.kernels.machine import cpu_name, versions
+    if device == "cuda":
+        err.print("Compiling the 32-bit twin ...")
+        return cuda_twins(architecture, batch=batch)
+    from bitfront.export.errors import MissingExtra
     from bitfront.spaces.network import build
 
-    # 32-bit layers of the packed network, and the twin's, share one setting
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
     try:
-        packed = PackedNetwork(build(architecture).eval(), batch=batch, threads=threads)
-        shape = (batch, *architecture.input)
-        images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-        calls: dict[str, Callable[[], object]] = {"packed": lambda: packed(images)}
-        if twin:
-            calls["twin"] = _twin_call(architecture, batch, threads)
-        times = take_turns(calls, repeats=repeats, threads=threads)
-        data: dict[str, Any] = {
-            "input": list(architecture.input),
-            "batch": batch,
-            "threads": threads,
-            "clock": clock_of(threads)[0],
-            "weights": "untrained",
-            "packed": packed.is_packed,
-            "variant": cpu.variants()[-1] if packed.is_packed else None,
-            "cpu": cpu_name(),
-            "versions": versions(("bitfront", "torch", "onnxruntime")),
-            "latency": times["packed"]._asdict(),
-        }
-        if twin:
-            data["twin"] = {"runtime": "onnxruntime", **times["twin"]._asdict()}
-            data["ratio"] = times["twin"].median_ms / times["packed"].median_ms
-        if layers:
-            rows = packed.profile(images, max(2, min(repeats, 100)))
-            data["layers"] = [row._asdict() for row in rows]
-    finally:
-        torch.set_num_threads(before)
-    return data
-
-
-def keep_layers(
-    architecture: Architecture, path: Path, *, batch: int, threads: int, repeats: int
-) -> int:
-    """Time the layers of a network that a table's file lacks, and add them to it.
-
-    Returns:
-        Layers of the table afterwards.
-
-    Raises:
-        InvalidValue: If the file is no table, or one of another setting.
-    """
-    from bitfront.evaluators.latency import LayerTable, layers_of, read_table
-    from bitfront.evaluators.latency import write_table as write_file
-    from bitfront.evaluators.latency.measure import setting_here, time_layers
-    from bitfront.spaces.errors import InvalidValue
-
-    setting = setting_here(threads=threads, batch=batch)
-    table = read_table(path) if path.exists() else LayerTable(setting)
-    if table.setting != setting:
-        raise InvalidValue(
-            f"{path} holds layers of {table.setting.place} ({table.setting.versions}), but these "
-            f"are of {setting.place} ({setting.versions}): give another file."
-        )
-    missing = table.missing(layers_of(architecture.lower()))
-    if missing:
-        table.add(time_layers(architecture, setting, set(missing), repeats=repeats))
-        write_file(table, path)
-    return len(table)
+        from bitfront.export.twin import onnx_call
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"--twin needs the package {error.name}, which is not installed: "
+            "pip install 'bitfront[export]'."
+        ) from None
+    network = build(architecture.twin()).eval()
+    return [Contender("onnxruntime", onnx_call(network, batch=batch, threads=threads))]
 
 
 def _sum(name: str, named: str, used: tuple[str, ...], *, layers: bool, json: bool) -> None:
@@ -195,54 +177,53 @@ def _sum(name: str, named: str, used: tuple[str, ...], *, layers: bool, json: bo
     write_json(data)
 
 
-def _twin_call(architecture: Architecture, batch: int, threads: int) -> Callable[[], object]:
-    from bitfront.export.errors import MissingExtra
-    from bitfront.spaces.network import build
-
-    try:
-        from bitfront.export.twin import onnx_call
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"--twin needs the package {error.name}, which is not installed: "
-            "pip install 'bitfront[export]'."
-        ) from None
-    network = build(architecture.twin()).eval()
-    return onnx_call(network, batch=batch, threads=threads)
-
-
 def _print(data: dict[str, Any]) -> None:
     kernels = f"kernels: {data['variant']}" if data["packed"] else "not packed: no compiled kernels"
-    rows = [_row(f"packed, {kernels}", data["latency"])]
-    if "twin" in data:
-        rows.append(_row("32-bit twin, onnxruntime", data["twin"]))
+    # kernels of a GPU take microseconds
+    digits = 3 if data["device"] == "cpu" else 4
+    rows = [_row(f"packed, {kernels}", data["latency"], digits)]
+    rows += [
+        _row(f"32-bit twin, {twin['runtime']}", twin, digits)
+        for twin in data.get("twins", [data["twin"]] if "twin" in data else [])
+        if "absent" not in twin
+    ]
     size = "x".join(map(str, data["input"]))
-    title = f"{data['name']}, {size}, batch {data['batch']}, {data['threads']} thread(s), ms"
+    threads = f", {data['threads']} thread(s)" if data["device"] == "cpu" else ""
+    title = f"{data['name']}, {size}, batch {data['batch']}{threads}, ms"
     write_table(title, ("", "median", "10 %", "90 %", "fastest", "calls"), rows)
     if "ratio" in data:
         out.print(f"The packed network is {data['ratio']:.2f} times as fast as its 32-bit twin.")
+    for twin in data.get("twins", ()):
+        if "absent" in twin:
+            out.print(f"absent: {twin['runtime']}: {twin['absent']}", markup=False)
+    if "wall_ms" in data:
+        wall = f"{data['wall_ms']:.{digits}f} ms"
+        if "twin" in data:
+            wall += f", of the twin {data['twin']['wall_ms']:.{digits}f} ms"
+        out.print(f"Median of whole calls as the host sees them: {wall}.")
     if "layers" in data:
-        _print_layers(data["layers"])
+        _print_layers(data["layers"], digits)
     if "table" in data:
         kept = data["table"]
         out.print(f"{kept['file']} holds {kept['layers']} layers.", markup=False)
     used = ", ".join(f"{name} {number}" for name, number in data["versions"].items())
     out.print(
-        f"Measured by {data['clock']} on {data['cpu']}; {used}. The weights are untrained: their "
-        "values hardly change the time.",
+        f"Measured by {data['clock']} on {data.get('gpu', data['cpu'])}; {used}. The weights are "
+        "untrained: their values hardly change the time.",
         style="dim",
         markup=False,
     )
 
 
-def _row(name: str, times: dict[str, Any]) -> list[str]:
+def _row(name: str, times: dict[str, Any], digits: int) -> list[str]:
     keys = ("median_ms", "p10_ms", "p90_ms", "min_ms")
-    return [name, *[f"{times[key]:.3f}" for key in keys], str(times["repeats"])]
+    return [name, *[f"{times[key]:.{digits}f}" for key in keys], str(times["repeats"])]
 
 
-def _print_layers(layers: list[dict[str, Any]]) -> None:
+def _print_layers(layers: list[dict[str, Any]], digits: int) -> None:
     total = sum(row["ms"] for row in layers) or 1.0
     table = [
-        (row["name"], row["kind"], f"{row['ms']:.3f}", f"{100 * row['ms'] / total:.1f}")
+        (row["name"], row["kind"], f"{row['ms']:.{digits}f}", f"{100 * row['ms'] / total:.1f}")
         for row in layers
     ]
     write_table("Steps of the packed network", ("step", "kind", "ms", "%"), table, left=2)
@@ -251,6 +232,7 @@ def _print_layers(layers: list[dict[str, Any]]) -> None:
         kinds.setdefault(row["kind"], []).append(row["ms"])
     ordered = sorted(kinds.items(), key=lambda item: -sum(item[1]))
     sums = [
-        (kind, len(ms), f"{sum(ms):.3f}", f"{100 * sum(ms) / total:.1f}") for kind, ms in ordered
+        (kind, len(ms), f"{sum(ms):.{digits}f}", f"{100 * sum(ms) / total:.1f}")
+        for kind, ms in ordered
     ]
     write_table("Kinds of steps", ("kind", "steps", "ms", "%"), sums)

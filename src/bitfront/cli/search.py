@@ -52,7 +52,9 @@ def search(
     ] = None,
     latency: Annotated[
         str | None,
-        typer.Option(help="Layer times: cpu (timed here), or a layer table by name or file."),
+        typer.Option(
+            help="Layer times: cpu or cuda (timed here), or a layer table by name or file."
+        ),
     ] = None,
     constraint: Annotated[
         list[str] | None, typer.Option(help='Bound, such as "size_mib<=0.1"; may be repeated.')

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from bitfront.evaluators.latency import (
     LayerTime,
     MissingLayers,
     layers_of,
+    measure,
     shown,
 )
 from bitfront.evaluators.latency.measure import setting_here, time_layers, time_network
@@ -114,6 +116,38 @@ def test_layers_of_a_network_are_timed_where_they_stand():
     )
     assert total.low <= total.value <= total.high
     assert (total.unit, total.method, total.hardware) == ("ms", "estimated", setting.place)
+
+
+def test_others_are_kept_away_only_while_a_network_is_timed():
+    """Preparing it takes longer than timing it."""
+    setting = setting_here()
+    small = architecture(BiReal(channels=32))
+    inside = []
+
+    @contextmanager
+    def alone():
+        inside.append(True)
+        yield
+        inside.append(False)
+
+    class Watched(PackedNetwork):
+        def __init__(self, *arguments, **options):
+            assert not inside
+            super().__init__(*arguments, **options)
+
+        def step_seconds(self, images):
+            counts[bool(inside) and inside[-1]] += 1
+            return super().step_seconds(images)
+
+    counts = {True: 0, False: 0}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "PackedNetwork", Watched)
+        time_layers(small, setting, repeats=3, patience_s=0.0, alone=alone)
+        assert inside == [True, False]
+        assert counts == {False: 1, True: 5}
+        inside.clear()
+        time_network(small, setting, repeats=2, alone=alone)
+    assert inside == [True, False]
 
 
 def test_a_network_is_timed_end_to_end():

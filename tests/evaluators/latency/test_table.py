@@ -1,6 +1,7 @@
 """Tables of layer times as files: read back as written, and refused in one sentence."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -62,6 +63,27 @@ def test_settings_of_other_places_are_others():
     )
     assert again.digest == SETTING.digest
     assert SETTING.place == "A <CPU>, avx2, 2 threads, batch 1"
+    assert replace(SETTING, threads=1).place == "A <CPU>, avx2, 1 thread, batch 1"
+    # the same names on another device are another place
+    gpu = replace(SETTING, device="cuda", threads=1, batch=32)
+    assert gpu.place == "A <CPU>, avx2, batch 32"
+    assert gpu.digest != replace(SETTING, threads=1, batch=32).digest
+
+
+def test_the_table_of_a_gpu_is_read_back(tmp_path):
+    setting = replace(
+        SETTING, device="cuda", machine="A GPU", kernels="Triton, sm_90", threads=1, batch=32
+    )
+    path = tmp_path / "gpu.latency.json"
+    write_table(LayerTable(setting, TIMES), path)
+    assert read_table(path).setting == setting
+    total = read_table(path).latency(LAYERS)
+    assert total.hardware == "A GPU, Triton, sm_90, batch 32"
+    data = json.loads(path.read_text())
+    data["setting"]["threads"] = 2
+    path.write_text(json.dumps(data))
+    with pytest.raises(InvalidValue, match="threads must be 1 on the device cuda"):
+        read_table(path)
 
 
 @pytest.mark.parametrize(
@@ -114,6 +136,10 @@ def test_a_table_that_is_not_there(tmp_path):
         find_table(str(tmp_path / "a.json"))
     with pytest.raises(InvalidValue, match="No layer times were recorded for the hardware 'rpi4'"):
         find_table("rpi4")
+    # how to get them, and what they are good for
+    with pytest.raises(InvalidValue, match="--save h200.latency.json, with --device cuda") as error:
+        find_table("h200")
+    assert "answers for the layers that it holds" in str(error.value)
     with pytest.raises(InvalidValue, match="must be a file .* but is 'nowhere'"):
         find_table("nowhere")
 
@@ -128,7 +154,14 @@ def test_a_table_that_ships_is_found_by_name(path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "change", [{"device": "tpu"}, {"machine": ""}, {"threads": 0}, {"batch": 2000}]
+    "change",
+    [
+        {"device": "tpu"},
+        {"machine": ""},
+        {"threads": 0},
+        {"threads": 2, "device": "cuda"},
+        {"batch": 2000},
+    ],
 )
 def test_settings_that_are_refused(change):
     values = {"device": "cpu", "machine": "m", "kernels": "k", "versions": "v", **change}

@@ -1,21 +1,26 @@
 """Timed calls take turns, disturbed ones are made again, and agreement is what its formula says."""
 
+import time
 from time import thread_time
 
 import pytest
 from scipy.stats import kendalltau
 
-from bitfront.evaluators.latency import agreement, take_turns, timing
+from bitfront.evaluators.latency import CpuClock, agreement, take_turns
 from bitfront.evaluators.latency.pace import Pace, pace_of
-from bitfront.evaluators.latency.timing import latency_of
+from bitfront.evaluators.latency.timing import latency_of, quiet_runs, warm_up
 from bitfront.spaces.errors import InvalidValue
 
 
 class Clock:
     """A clock that each call moves by the next of its durations, in ms."""
 
-    def __init__(self, durations):
+    name = "a clock"
+    warm_up_s = 0.0
+
+    def __init__(self, durations, readings=()):
         self.durations = iter(durations)
+        self.pace = Readings(readings)
         self.now = 0.0
 
     def read(self):
@@ -23,6 +28,14 @@ class Clock:
 
     def call(self):
         self.now += next(self.durations) / 1e3
+
+    def seconds(self, call):
+        start = self.now
+        call()
+        return self.now - start
+
+    def runs(self, run, count, patience_s):
+        return quiet_runs(run, count, self.pace, patience_s)
 
 
 class Readings:
@@ -35,17 +48,6 @@ class Readings:
         return next(self.readings, 1.0)
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    def use(*durations, readings=()):
-        made = Clock(durations)
-        monkeypatch.setattr(timing, "clock_of", lambda threads: ("a clock", made.read))
-        monkeypatch.setattr(timing, "pace_of", lambda clock: Readings(readings))
-        return made
-
-    return use
-
-
 def test_quantiles_are_those_of_the_times():
     found = latency_of([0.001 * n for n in range(1, 12)])
     assert found.median_ms == pytest.approx(6)
@@ -53,31 +55,31 @@ def test_quantiles_are_those_of_the_times():
     assert (found.min_ms, found.repeats, found.redone) == (1, 11, 0)
 
 
-def test_calls_on_a_quiet_machine_all_count(clock):
-    made = clock(9, 9, 5, 5, 5.4, 5.4)
-    found = take_turns({"a": made.call}, repeats=4, threads=1)["a"]
+def test_calls_on_a_quiet_machine_all_count():
+    made = Clock([9, 9, 5, 5, 5.4, 5.4])
+    found = take_turns({"a": made.call}, made, repeats=4)["a"]
     assert (found.median_ms, found.min_ms) == (pytest.approx(5.2), pytest.approx(5))
     assert found.redone == 0
     assert next(made.durations, None) is None
 
 
-def test_calls_beside_a_slow_reading_are_made_again(clock):
+def test_calls_beside_a_slow_reading_are_made_again():
     # before the first call, then after each: the second reading spoils two calls
-    made = clock(1, 1, 8, 8, 5, 5, readings=(1.0, 1.3, 1.05))
-    found = take_turns({"a": made.call}, repeats=2, threads=1)["a"]
+    made = Clock([1, 1, 8, 8, 5, 5], readings=(1.0, 1.3, 1.05))
+    found = take_turns({"a": made.call}, made, repeats=2)["a"]
     assert (found.median_ms, found.repeats, found.redone) == (pytest.approx(5), 2, 2)
 
 
-def test_patience_ends(clock):
-    made = clock(1, 1, 8, 8, readings=[2.0] * 9)
-    found = take_turns({"a": made.call}, repeats=2, threads=1, patience_s=0.0)["a"]
+def test_patience_ends():
+    made = Clock([1, 1, 8, 8], readings=[2.0] * 9)
+    found = take_turns({"a": made.call}, made, repeats=2, patience_s=0.0)["a"]
     assert (found.median_ms, found.redone) == (pytest.approx(8), 0)
 
 
-def test_contenders_are_disturbed_together(clock):
+def test_contenders_are_disturbed_together():
     # two turns of warming up, two beside the slow reading, two that count
-    made = clock(*[1, 1] * 2, 9, 6, 9, 4, 5, 4, 5, 4, readings=(1.0, 1.2, 1.0))
-    found = take_turns({"a": made.call, "b": made.call}, repeats=2, threads=1)
+    made = Clock([*[1, 1] * 2, 9, 6, 9, 4, 5, 4, 5, 4], readings=(1.0, 1.2, 1.0))
+    found = take_turns({"a": made.call, "b": made.call}, made, repeats=2)
     assert [found[name].median_ms for name in "ab"] == [pytest.approx(5), pytest.approx(4)]
     assert [found[name].redone for name in "ab"] == [2, 2]
 
@@ -102,7 +104,28 @@ def test_the_pace_of_this_machine():
 @pytest.mark.parametrize("repeats", [0, 1, 2_000_000])
 def test_numbers_of_repeats_that_are_refused(repeats):
     with pytest.raises(InvalidValue, match="from 2 to 1000000"):
-        take_turns({}, repeats=repeats, threads=1)
+        take_turns({}, CpuClock(1), repeats=repeats)
+
+
+def test_the_clocks_of_a_cpu():
+    assert (CpuClock(1).name, CpuClock(2).name) == ("CPU time of the thread", "wall clock")
+    # a sleeping thread takes wall-clock time alone
+    assert CpuClock(1).seconds(lambda: time.sleep(0.02)) < 0.01
+    assert CpuClock(2).seconds(lambda: time.sleep(0.02)) >= 0.02
+    runs, redone = CpuClock(1).runs(lambda: 7, 3, patience_s=0.0)
+    assert runs == [7, 7, 7]
+    assert redone >= 0
+
+
+def test_a_device_is_warmed_up_for_as_long_as_it_takes():
+    made = Clock([1] * 3)
+    runs = []
+    warm_up(lambda: runs.append(time.monotonic()), made)
+    assert len(runs) == 2
+    made.warm_up_s = 0.05
+    begin = time.monotonic()
+    warm_up(lambda: runs.append(time.sleep(0.01)), made)
+    assert time.monotonic() - begin >= 0.05
 
 
 def test_agreement_by_hand():
