@@ -37,6 +37,11 @@ def test_the_document_holds_all_but_the_weights(winner):
         winner.name = "x"
 
 
+@pytest.mark.parametrize("name", ["a", "xnornet++-resnet18", "1.x_y"])
+def test_a_name_may_be_that_of_every_network_of_the_zoo(winner, name):
+    assert replace(winner, name=name).name == name
+
+
 @pytest.mark.parametrize("name", ["", "a/b", "../x", ".hidden", "a b", "x" * 101, "ä"])
 def test_a_name_must_be_safe_in_every_file_system(winner, name):
     with pytest.raises(InvalidValue, match="A name must be"):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 VERSION: Final = 1
 """Of the document that ``Winner.json`` gives."""
 
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -131,7 +131,7 @@ class Winner:
     """A trained network, ready to be exported.
 
     Attributes:
-        name: Of the files: letters, digits, dots, dashes, underscores.
+        name: Of the files: letters, digits, dots, dashes, pluses, underscores.
         architecture: The network.
         recipe: How it was trained.
         weights: A safetensors file with the network's ``state_dict``, or a training's checkpoint:
@@ -152,8 +152,8 @@ class Winner:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise InvalidValue(
-                "A name must be 1 to 100 letters, digits, dots, dashes and underscores, and start "
-                f"with a letter or digit, but is {self.name!r}."
+                "A name must be 1 to 100 letters, digits, dots, dashes, pluses and underscores, and "
+                f"start with a letter or digit, but is {self.name!r}."
             )
         channels = self.architecture.input[0]
         if len(self.data.mean) != channels:
