@@ -12,6 +12,7 @@ import argparse
 import json
 from collections import defaultdict
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +81,9 @@ def side_by_side(rows: list[dict[str, Any]]) -> str:
         rows: Of one batch.
     """
     first = rows[0]
-    head = f"| batch {first['batch']} | OPs (full) | energy ({first['energy_profile']}) "
+    head = f"| batch {first['batch']}, {first['maps']} | OPs (full) "
     lines = [
-        f"{head}| latency, packed | OPs a second, packed |",
+        f"{head}| energy ({first['energy_profile']}) | latency, packed | OPs a second, packed |",
         "|---|---|---|---|---|",
     ]
     for row in rows:
@@ -104,6 +105,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch", type=int, nargs="+", default=[1])
+    parser.add_argument("--maps", nargs="+", default=["float32"])
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     device, threads = arguments.device, arguments.threads
@@ -112,22 +114,26 @@ def main() -> None:
     for batch in arguments.batch:
         for name in arguments.networks:
             architecture = zoo.get(name).architecture()
-            data = time_inference(
-                architecture,
-                device=device,
-                batch=batch,
-                threads=threads,
-                repeats=arguments.repeats,
-                twins=twins(architecture, device, batch=batch, threads=threads),
-                layers=True,
-            )
-            rows.append({"name": name, "device": device, **costs(name, PROFILES[device]), **data})
-            print(summary(rows[-1]), flush=True)
-            if arguments.json:
-                # what was measured stays if time runs out
-                arguments.json.write_text(json.dumps(result, indent=1) + "\n")
-    for batch in arguments.batch:
-        print(side_by_side([row for row in rows if row["batch"] == batch]))
+            beside = twins(architecture, device, batch=batch, threads=threads)
+            for maps in arguments.maps:
+                data = time_inference(
+                    architecture,
+                    device=device,
+                    batch=batch,
+                    threads=threads,
+                    repeats=arguments.repeats,
+                    maps=maps,
+                    twins=beside,
+                    layers=True,
+                )
+                counted = costs(name, PROFILES[device])
+                rows.append({"name": name, "device": device, **counted, **data})
+                print(summary(rows[-1]), flush=True)
+                if arguments.json:
+                    # what was measured stays if time runs out
+                    arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+    for batch, maps in product(arguments.batch, arguments.maps):
+        print(side_by_side([r for r in rows if (r["batch"], r["maps"]) == (batch, maps)]))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ ELSEWHERE: Final = "use the device cpu, or name a layer table that was recorded 
 _WARM_UP_S: Final = 0.3
 
 
-def cuda_setting(*, batch: int = 1, threads: int = 1) -> LatencySetting:
+def cuda_setting(*, batch: int = 1, threads: int = 1, maps: str = "float32") -> LatencySetting:
     """The setting of what is measured on this machine's current CUDA device.
 
     Raises:
@@ -34,7 +34,7 @@ def cuda_setting(*, batch: int = 1, threads: int = 1) -> LatencySetting:
     name = torch.cuda.get_device_name() if found else ""
     require_usable(name, capability, has_triton=find_spec("triton") is not None)
     used = cuda_versions(name)
-    return setting_of(name, capability or (0, 0), used, batch=batch, threads=threads)
+    return setting_of(name, capability or (0, 0), used, batch=batch, threads=threads, maps=maps)
 
 
 def cuda_versions(name: str) -> dict[str, str]:
@@ -65,6 +65,7 @@ def setting_of(
     *,
     batch: int = 1,
     threads: int = 1,
+    maps: str = "float32",
 ) -> LatencySetting:
     """The setting of a device.
 
@@ -74,6 +75,7 @@ def setting_of(
         used: Versions, from `cuda_versions`.
         batch: Images of one call.
         threads: 1.
+        maps: Of floats between the layers.
     """
     major, minor = capability
     numbers = [f"{package} {number}" for package, number in used.items() if package != "python"]
@@ -84,6 +86,7 @@ def setting_of(
         versions=", ".join(numbers),
         threads=threads,
         batch=batch,
+        maps=maps,
     )
 
 

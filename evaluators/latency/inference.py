@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 
 from bitfront.evaluators.latency.cuda import cuda_setting, cuda_versions
-from bitfront.evaluators.latency.measure import clock_of, images_for, run_of
+from bitfront.evaluators.latency.measure import clock_of, images_for, maps_of, run_of
 from bitfront.evaluators.latency.timing import take_turns
 from bitfront.evaluators.latency.twin import Contender
 from bitfront.evaluators.packed import PackedNetwork
@@ -30,6 +30,7 @@ def time_inference(
     batch: int = 1,
     threads: int = 1,
     repeats: int = 30,
+    maps: str = "float32",
     twins: Sequence[Contender] = (),
     layers: bool = False,
 ) -> dict[str, Any]:
@@ -41,6 +42,7 @@ def time_inference(
         batch: Images of one call.
         threads: Of every contender; 1 on a CUDA device.
         repeats: Timed calls of each.
+        maps: Of floats between the layers: "float32", or "bfloat16" on a CUDA device.
         twins: Ways to run its 32-bit twin on the device; the fastest is the twin.
         layers: Whether to time each step.
 
@@ -51,13 +53,15 @@ def time_inference(
     Raises:
         InvalidValue: If the device is not there, or no twin can run on it.
     """
-    place = cuda_setting(batch=batch, threads=threads) if device == "cuda" else None
+    on_cuda = device == "cuda"
+    place = cuda_setting(batch=batch, threads=threads, maps=maps) if on_cuda else None
     if twins and all(twin.call is None for twin in twins):
         why = "; ".join(f"{twin.runtime}: {twin.absent}" for twin in twins)
         raise InvalidValue(f"The 32-bit twin cannot run here: {why}.")
     # 32-bit layers of the packed network, and the twin's, share one setting
     with on_threads(threads):
-        packed = PackedNetwork(build(architecture).eval().to(device), batch=batch, threads=threads)
+        network = build(architecture).eval().to(device)
+        packed = PackedNetwork(network, batch=batch, threads=threads, maps=maps_of(maps))
         images = images_for(architecture, batch, packed.device)
         # the first call compiles kernels
         packed(images)
@@ -69,6 +73,7 @@ def time_inference(
             "input": list(architecture.input),
             "batch": batch,
             "threads": threads,
+            "maps": maps,
             "clock": clock.name,
             "weights": "untrained",
             "packed": packed.is_packed,

@@ -38,19 +38,22 @@ from bitfront.spaces.network import build
 REPEATS: Final = 40
 
 
-def setting_here(device: str = "cpu", *, threads: int = 1, batch: int = 1) -> LatencySetting:
+def setting_here(
+    device: str = "cpu", *, threads: int = 1, batch: int = 1, maps: str = "float32"
+) -> LatencySetting:
     """The setting of what is measured on this machine.
 
     Args:
         device: "cpu", or "cuda" for the current CUDA device.
         threads: That share one operation; 1 on a CUDA device.
         batch: Images of one call.
+        maps: Of floats between the layers: "float32", or "bfloat16" on a CUDA device.
 
     Raises:
-        InvalidValue: If there is no such device, or no kernels for it.
+        InvalidValue: If there is no such device, or no kernels or maps for it.
     """
     if device == "cuda":
-        return cuda_setting(batch=batch, threads=threads)
+        return cuda_setting(batch=batch, threads=threads, maps=maps)
     found = cpu.variants()
     if not found:
         raise InvalidValue(
@@ -65,6 +68,7 @@ def setting_here(device: str = "cpu", *, threads: int = 1, batch: int = 1) -> La
         versions=", ".join(f"{name} {used[name]}" for name in ("bitfront", "torch")),
         threads=threads,
         batch=batch,
+        maps=maps,
     )
 
 
@@ -175,8 +179,19 @@ def _packed(architecture: Architecture, setting: LatencySetting) -> tuple[Packed
     network = build(architecture).eval().to(setting.device)
     # an instruction set is the CPU's
     variant = setting.kernels if setting.device == "cpu" else None
-    packed = PackedNetwork(network, batch=setting.batch, threads=setting.threads, variant=variant)
+    packed = PackedNetwork(
+        network,
+        batch=setting.batch,
+        threads=setting.threads,
+        variant=variant,
+        maps=maps_of(setting.maps),
+    )
     return packed, images_for(architecture, setting.batch, packed.device)
+
+
+def maps_of(name: str) -> torch.dtype:
+    """The dtype of maps by its name in a setting."""
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
 
 
 def images_for(architecture: Architecture, batch: int, device: torch.device) -> Tensor:

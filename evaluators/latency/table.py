@@ -24,9 +24,10 @@ from bitfront.evaluators.hardware.profile import profile_names
 from bitfront.evaluators.latency.timing import Latency
 from bitfront.evaluators.measurement import Measurement
 from bitfront.spaces.errors import InvalidValue
-from bitfront.spaces.value import Value, canonical, decode, digest_of, encode
+from bitfront.spaces.value import Value, added, canonical, decode, digest_of, encode
 
 DEVICES: Final = ("cpu", "cuda")
+MAPS: Final = ("float32", "bfloat16")
 SUFFIX: Final = ".latency.json"
 FORMAT: Final = "bitfront-layer-table"
 VERSION: Final = 1
@@ -59,6 +60,7 @@ class LatencySetting(Value):
         versions: Of what runs: "bitfront 1.0, torch 2.13.0".
         threads: Threads that share one operation; 1 on a GPU, whose host only queues them.
         batch: Images of one call.
+        maps: Of floats between the layers: "float32", or "bfloat16" on a GPU.
     """
 
     device: str
@@ -67,6 +69,7 @@ class LatencySetting(Value):
     versions: str
     threads: int = 1
     batch: int = 1
+    maps: str = added("float32")
 
     def check(self) -> None:
         """The device is known, the texts are not empty, the numbers are positive."""
@@ -85,6 +88,12 @@ class LatencySetting(Value):
                 f"threads must be 1 on the device cuda, where the host only queues the work, but "
                 f"is {self.threads}."
             )
+        accepted = MAPS if self.device == "cuda" else MAPS[:1]
+        if self.maps not in accepted:
+            raise InvalidValue(
+                f"maps must be {' or '.join(accepted)} on the device {self.device}, but are "
+                f"{self.maps!r}."
+            )
 
     @property
     def place(self) -> str:
@@ -92,6 +101,8 @@ class LatencySetting(Value):
         parts = [self.machine, self.kernels]
         if self.device == "cpu":
             parts.append(f"{self.threads} thread{'s' if self.threads > 1 else ''}")
+        if self.maps != MAPS[0]:
+            parts.append(f"{self.maps} maps")
         return ", ".join([*parts, f"batch {self.batch}"])
 
     @property

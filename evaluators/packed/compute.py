@@ -6,7 +6,7 @@ Maps of floats are tensors (B, C, H, W) in channels-last memory; maps of bits ar
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -23,6 +23,11 @@ from bitfront.evaluators.packed.routes import ROUTES
 from bitfront.evaluators.packed.words import wordwise
 from bitfront.spaces.graph import Node
 from bitfront.spaces.network import Network
+
+_NARROW: Final = frozenset(
+    {"add", "concat", "slice", "flatten", "dropout", "max_pool", "avg_pool", "mean", "relu"}
+)
+"""Kinds whose forms have no parameters, and take maps of any floats as they are."""
 
 
 class Compiler:
@@ -139,6 +144,7 @@ class Compiler:
         scale, shift = affine_constants(self._network, affine, channels, flat=flat)
         place = self._memory.at(group.output)
         ends = self._memory.overwriting.ends(group.reads[0], group)
+        dtype = self._kernels.dtype
 
         def run(x: Tensor) -> Tensor:
             if place is not None:
@@ -146,7 +152,7 @@ class Compiler:
             elif ends:
                 y = torch.addcmul(shift, x, scale, out=x)
             else:
-                y = torch.addcmul(shift, x, scale)
+                y = torch.addcmul(shift, x, scale).to(dtype)
             return y.relu_() if rectifies else y
 
         return run
@@ -168,9 +174,10 @@ class Compiler:
         return F.relu_ if self._memory.overwriting.ends(group.reads[0], group) else F.relu
 
     def _linear(self, node: Node) -> Run:
-        weight = self._weight(node)
+        dtype = self._kernels.dtype
+        weight = self._weight(node).to(dtype)
         bias = getattr(self._network.get_submodule(node.name), "bias", None)
-        fixed = None if bias is None else bias.detach().clone()
+        fixed = None if bias is None else bias.detach().to(dtype, copy=True)
 
         def run(x: Tensor) -> Tensor:
             return F.linear(x, weight, fixed)
@@ -208,9 +215,13 @@ class Compiler:
         is_map = len(node.type.shape) == 3
         # what shares memory with a place would change with it
         shares = node.op.kind in ALIASING and any(i in self._memory.placed for i in reads)
+        dtype = self._kernels.dtype
+        # parameters of forms are float32, and few operations take both
+        widens = dtype != torch.float32 and node.op.kind not in _NARROW
 
         def run(*xs: Tensor) -> Tensor:
-            y: Tensor = form(*[xs[n] for n in order], **shared)
+            operands = [xs[n].float() if widens else xs[n] for n in order]
+            y: Tensor = form(*operands, **shared).to(dtype)
             if shares:
                 y = y.clone()
             return y.contiguous(memory_format=torch.channels_last) if is_map else y

@@ -53,6 +53,7 @@ class CpuKernels:
     """
 
     device = _CPU
+    dtype = torch.float32
     joins_planes = False
 
     def __init__(
@@ -87,8 +88,9 @@ class CpuKernels:
         *,
         finish: Affine,
         fill: Fill,
+        dtype: torch.dtype | None = None,
     ) -> Multiply:
-        """The product of words [Q, B, H, W, P]."""
+        """The product of words [Q, B, H, W, P]: float32."""
         down, right = conv.padding
         if fill != "replicate" or format.bits > 1 or not down == right > 0:
             return self._product(conv, format, weight, finish, fill)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from time import perf_counter
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -33,6 +34,8 @@ from bitfront.kernels.operands import Packed
 from bitfront.kernels.packing import pack_codes as pack_weight
 from bitfront.spaces.ops import MaxPool
 
+MAP_DTYPES: Final = (torch.float32, torch.bfloat16)
+
 
 class GpuKernels:
     """The Triton kernels, as `bitfront.evaluators.packed.kernels.Kernels` says.
@@ -43,14 +46,22 @@ class GpuKernels:
 
     Args:
         device: A CUDA device; the CPU where Triton's interpreter runs the kernels, for tests.
+        dtype: Of maps of floats: torch.float32, or torch.bfloat16, which takes half the memory and
+            the tensor cores of 32-bit layers. What a layer of signs or codes reads is compared in
+            float32 either way.
 
     Raises:
-        ValueError: If the kernels do not run there.
+        ValueError: If the kernels do not run there, or maps have no such dtype.
     """
 
     joins_planes = True
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+        if dtype not in MAP_DTYPES:
+            raise ValueError(
+                f"`dtype` must be {' or '.join(map(str, MAP_DTYPES))}, but got {dtype}."
+            )
+        self.dtype = dtype
         self._nan = torch.zeros(1, dtype=torch.int32, device=device)
         require_device("device", self._nan)
         # with its number, as tensors have it
@@ -81,9 +92,11 @@ class GpuKernels:
         *,
         finish: Affine,
         fill: Fill,
+        dtype: torch.dtype | None = None,
     ) -> Multiply:
         """The product of words [Q, B, H, W, P]."""
-        product = prepare_product(conv, format, weight, fill=fill, finish=finish)
+        ending = replace(finish, dtype=dtype or self.dtype)
+        product = prepare_product(conv, format, weight, fill=fill, finish=ending)
         return lambda x, into: product(x, out=into)
 
     def of_signs(
@@ -117,7 +130,8 @@ class GpuKernels:
         shape = (conv.batch, conv.height, conv.width, conv.channels)
 
         def run(x: Tensor, into: Tensor | None) -> Tensor:
-            values = x if numbers is None else numbers.of(x)
+            # numbers are rounded as the network rounds them
+            values = x if numbers is None else numbers.of(x.float())
             torch.bitwise_or(self._nan, values.isnan().any().int(), out=self._nan)
             # a map that is flattened behind its quantizer becomes a row
             is_map = values.dim() == 4 and values.shape[1] == conv.channels
@@ -146,7 +160,7 @@ class GpuKernels:
         nowhere = torch.zeros(count, channels, dtype=torch.bool, device=self.device)
 
         def of_images(x: Tensor) -> Tensor:
-            values = stairs.of_images(x)[..., None].expand(-1, -1, channels)
+            values = stairs.of_images(x.float())[..., None].expand(-1, -1, channels)
             return pack_compared(x, bounds(values, nowhere), nan=nan)
 
         return of_images
@@ -166,7 +180,7 @@ class GpuKernels:
 
     def floats(self, words: Tensor, channels: int) -> Tensor:
         """The map of words."""
-        return unpack_signs(words, channels)
+        return unpack_signs(words, channels, self.dtype)
 
     def convolution(
         self,
@@ -181,10 +195,11 @@ class GpuKernels:
         shape: tuple[int, ...],
     ) -> Run:
         """By torch: cuDNN."""
-        laid = weight.contiguous(memory_format=torch.channels_last)
+        laid = weight.to(self.dtype, memory_format=torch.channels_last)
+        added = None if bias is None else bias.to(self.dtype)
 
         def run(x: Tensor) -> Tensor:
-            y = F.conv2d(x, laid, bias, stride, padding, dilation, groups)
+            y = F.conv2d(x, laid, added, stride, padding, dilation, groups)
             return y.relu_() if rectifies else y
 
         return run

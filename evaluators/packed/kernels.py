@@ -55,6 +55,10 @@ class Kernels(Protocol):
         """Where maps and constants are."""
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of maps of floats between the steps."""
+
+    @property
     def joins_planes(self) -> bool:
         """Whether a product of several planes is finished in one pass, like one of single bits."""
 
@@ -72,8 +76,9 @@ class Kernels(Protocol):
         *,
         finish: Affine,
         fill: Fill,
+        dtype: torch.dtype | None = None,
     ) -> Multiply:
-        """The product of words [Q, B, H, W, P]."""
+        """The product of words [Q, B, H, W, P], in another dtype than that of maps if given."""
 
     def of_signs(
         self,

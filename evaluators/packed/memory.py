@@ -53,7 +53,10 @@ class Memory:
         if root not in self._rooms:
             shape = (self.batch, *self._nodes[root].type.torch_shape)
             room = torch.empty(
-                shape, memory_format=torch.channels_last, device=self._kernels.device
+                shape,
+                dtype=self._kernels.dtype,
+                device=self._kernels.device,
+                memory_format=torch.channels_last,
             )
             self._rooms[root] = room
         return self._rooms[root][:, start:end]

@@ -70,6 +70,9 @@ class PackedNetwork:
         threads: Threads that share one operation of a CPU.
         variant: Instruction set of a CPU's kernels, one of `bitfront.kernels.cpu.variants`; None
             takes the fastest.
+        maps: Of floats between the steps: torch.float32, or torch.bfloat16 on a GPU, which takes
+            half the memory. Layers on integers stay exact for the maps that they read; folded
+            norms and 32-bit layers round to 8 bits.
         kernels: What computes layers; None takes what is made for the network's device.
         graph: Whether a GPU is given the whole run at once, as a CUDA graph.
 
@@ -91,6 +94,7 @@ class PackedNetwork:
         batch: int = 1,
         threads: int = 1,
         variant: str | None = None,
+        maps: torch.dtype = torch.float32,
         kernels: Kernels | None = None,
         graph: bool = True,
     ) -> None:
@@ -99,7 +103,7 @@ class PackedNetwork:
         self.batch = batch
         self.device = device_of(network)
         if kernels is None:
-            kernels = _kernels_of(self.device, threads, variant)
+            kernels = _kernels_of(self.device, threads, variant, maps)
         elif kernels.device != self.device or threads != 1 or variant is not None:
             raise InvalidValue(
                 f"kernels must be of {self.device}, where the network is, and have threads and "
@@ -206,7 +210,7 @@ class PackedNetwork:
         kernels.begin()
         if watch is not None:
             watch.mark()
-        values = {0: x.contiguous(memory_format=torch.channels_last)}
+        values = {0: x.to(kernels.dtype, memory_format=torch.channels_last)}
         if watch is not None:
             watch.mark()
         for group, run, ended in self._steps:
@@ -215,7 +219,7 @@ class PackedNetwork:
                 del values[i]
             if watch is not None:
                 watch.mark()
-        return values[len(self.network.graph.nodes) - 1]
+        return values[len(self.network.graph.nodes) - 1].float()
 
     def _checked(self, images: Tensor) -> Tensor:
         fits = images.shape == self._shape and images.dtype == torch.float32
@@ -227,15 +231,22 @@ class PackedNetwork:
         return images
 
 
-def _kernels_of(device: torch.device, threads: int, variant: str | None) -> Kernels | None:
+def _kernels_of(
+    device: torch.device, threads: int, variant: str | None, maps: torch.dtype
+) -> Kernels | None:
     """What is made for a device; None, after a warning, where nothing is."""
+    accepted = (torch.float32,) if device.type == "cpu" else (torch.float32, torch.bfloat16)
+    if maps not in accepted:
+        raise InvalidValue(
+            f"maps must be {' or '.join(map(str, accepted))} on {_named(device)}, but is {maps}."
+        )
     if device.type == "cuda":
         if threads != 1 or variant is not None:
             raise InvalidValue(
                 "threads and variant are those of a CPU's kernels, but the network is on "
                 f"{device}, with threads={threads} and variant={variant!r}."
             )
-        return _gpu_kernels(device)
+        return _gpu_kernels(device, maps)
     library = load()
     if library is not None:
         return CpuKernels(library, threads, variant)
@@ -248,7 +259,7 @@ def _kernels_of(device: torch.device, threads: int, variant: str | None) -> Kern
     return None
 
 
-def _gpu_kernels(device: torch.device) -> Kernels | None:
+def _gpu_kernels(device: torch.device, maps: torch.dtype) -> Kernels | None:
     reason = missing_kernels(device)
     if reason is not None:
         warnings.warn(
@@ -260,7 +271,7 @@ def _gpu_kernels(device: torch.device) -> Kernels | None:
     # loads Triton
     from bitfront.evaluators.packed.gpu_kernels import GpuKernels
 
-    return GpuKernels(device)
+    return GpuKernels(device, maps)
 
 
 def _check(network: Network, batch: int, threads: int) -> None:

@@ -65,8 +65,9 @@ class Parts:
     ) -> None:
         self._finish = finish
         self._exact = exact
-        # what follows the whole sum cannot follow its parts
-        self._ends = exact or finish.rectifies
+        self._dtype = kernels.dtype
+        # what follows the whole sum cannot follow its parts, which are added up in float32
+        self._ends = exact or finish.rectifies or kernels.dtype != torch.float32
         self._shifts = bool(finish.shift.any())
         self._products: list[tuple[int, Multiply]] = []
         nothing = torch.zeros_like(finish.shift)
@@ -85,6 +86,7 @@ class Parts:
                     merges=number > 0 or (finish.merges and not self._ends),
                 ),
                 fill=fill,
+                dtype=torch.float32,
             )
             self._products.append((plane, product))
 
@@ -112,5 +114,5 @@ class Parts:
         if finish.scale_after is not None and finish.shift_after is not None:
             y.mul_(finish.scale_after).add_(finish.shift_after)
         if into is None:
-            return y
+            return y.to(self._dtype)
         return into.add_(y) if finish.merges else into.copy_(y)

@@ -34,6 +34,10 @@ from typing import Any, Final
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 
+# Triton 3.6 has it under another name
+if not hasattr(gl, "barrier"):
+    gl.barrier = gl.thread_barrier
+
 STEP_WORDS: Final = 16
 """Words of a row that one step takes: two instructions of 256 bits."""
 

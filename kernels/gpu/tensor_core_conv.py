@@ -333,21 +333,23 @@ def conv_kernel(
                 async_copy.wait_group(STAGES - 2)
                 gl.barrier()
                 ahead = step + STAGES - 1
-                if ahead < steps:
-                    fetch_window(
-                        tiles,
-                        ahead % STAGES,
-                        starts,
-                        insides,
-                        k,
-                        ahead * 16,
-                        w_start,
-                        width,
-                        P,
-                        GROUPS,
-                        GEOMETRY,
-                        False,
-                    )
+                # of one step there is none ahead; Triton 3.6 fails on code that it knows is dead
+                if FULL > 1:  # noqa: SIM102
+                    if ahead < steps:
+                        fetch_window(
+                            tiles,
+                            ahead % STAGES,
+                            starts,
+                            insides,
+                            k,
+                            ahead * 16,
+                            w_start,
+                            width,
+                            P,
+                            GROUPS,
+                            GEOMETRY,
+                            False,
+                        )
                 # one condition for the compiler, one for the program
                 if HALF and FULL >= STAGES - 1:  # noqa: SIM102
                     if ahead == FULL:

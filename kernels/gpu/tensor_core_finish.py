@@ -27,9 +27,9 @@ def store_words(
     exist: gl.tensor,
     start_ptr: gl.tensor,
     out_row: gl.tensor,
-    layout: gl.constexpr,
 ) -> None:
     """Store words [rows, words] of rows m0 and on, as many of each row as ``exist``."""
+    layout: gl.constexpr = words.type.layout
     row = m0 + gl.arange(0, words.shape[0], layout=gl.SliceLayout(1, layout))
     word = gl.arange(0, words.shape[1], layout=gl.SliceLayout(0, layout))
     place = gl.expand_dims(row, 1) * out_row + gl.expand_dims(word, 0)
@@ -94,7 +94,7 @@ def store_result(
             bits = (codes >> plane) & 1
             words = to_words(bits, ROWS, COLUMNS // 32)
             start = out_ptr + plane * out_plane + (group_first + n0) // 32
-            store_words(words, m0, M, (share - n0 + 31) // 32, start, out_row, words.type.layout)
+            store_words(words, m0, M, (share - n0 + 31) // 32, start, out_row)
             if ONES == 1:
                 gl.store(out_ones_ptr + plane * M + m, gl.sum(bits, 1), mask=m < M)
             elif ONES == 2:

@@ -86,6 +86,8 @@ def test_the_fastest_contender_is_the_twin(capsys):
         (["meliusnet222"], ["meliusnet222", "meliusnet22"]),
         (["quicknet", "--device", "tpu"], ["device", "cpu, cuda", "tpu"]),
         (["quicknet", "--device", "cuda", "--threads", "2"], ["threads", "--device cuda", "2"]),
+        (["quicknet", "--maps", "bfloat16"], ["maps", "float32", "--device cpu", "bfloat16"]),
+        (["quicknet", "--device", "cuda", "--maps", "fp8"], ["maps", "bfloat16", "fp8"]),
         (["quicknet", "--table", "a", "--hardware", "h200"], ["--hardware", "--table", "one"]),
         (["quicknet", "--hardware", "h20"], ["h20", "h200"]),
         (["quicknet", "--hardware", "h200", "--save", "a.json"], ["no --twin, no --save"]),

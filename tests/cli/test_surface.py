@@ -15,14 +15,14 @@ SURFACE = {
     "export": "TARGET --data-dir --format --json --store --to",
     "front": "STUDY --json --store",
     "latency": (
-        "TARGET --batch --device --hardware --input --json --layers --repeats --save --store "
-        "--table --threads --twin"
+        "TARGET --batch --device --hardware --input --json --layers --maps --repeats --save "
+        "--store --table --threads --twin"
     ),
     "layers list": "--json --store",
     "layers load": "FILE --store",
     "layers record": (
-        "FILE --batch --classes --device --input --json --networks --repeats --samples --seed "
-        "--space --store --threads"
+        "FILE --batch --classes --device --input --json --maps --networks --repeats --samples "
+        "--seed --space --store --threads"
     ),
     "layers save": "FILE --store --table",
     "resume": (

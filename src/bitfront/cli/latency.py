@@ -15,9 +15,13 @@ if TYPE_CHECKING:
     from bitfront.spaces.architecture import Architecture
 
 DEVICES = ("cpu", "cuda")
+MAPS = ("float32", "bfloat16")
 
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Batch = Annotated[int, typer.Option(help="Images of one call.", min=1, max=1024)]
+Maps = Annotated[
+    str, typer.Option(help="Of floats between the layers: float32, or bfloat16 with cuda.")
+]
 Threads = Annotated[int, typer.Option(help="Of the CPU; 1 with cuda.", min=1, max=1024)]
 
 
@@ -29,6 +33,7 @@ def latency(
     device: Device = "cpu",
     batch: Batch = 1,
     threads: Threads = 1,
+    maps: Maps = "float32",
     repeats: Annotated[int, typer.Option(help="Timed calls of each.", min=2, max=1_000_000)] = 30,
     input_size: Annotated[
         int | None,
@@ -68,7 +73,7 @@ def latency(
     from bitfront.evaluators.latency import layers_of
     from bitfront.spaces.errors import InvalidValue
 
-    check_device(device, threads)
+    check_device(device, threads, maps)
     if hardware is not None:
         if table is not None:
             raise InvalidValue("--hardware names a table that ships, --table any: give one.")
@@ -96,7 +101,7 @@ def latency(
     # refused before anything is timed: a device that is not there, a file that takes no such layers
     setting = None
     if device == "cuda" or save is not None:
-        setting = setting_here(device, threads=threads, batch=batch)
+        setting = setting_here(device, threads=threads, batch=batch, maps=maps)
     if setting is not None and save is not None:
         begun_table(save, setting)
     data = time_inference(
@@ -105,6 +110,7 @@ def latency(
         batch=batch,
         threads=threads,
         repeats=repeats,
+        maps=maps,
         twins=twins_of(architecture, device, batch=batch, threads=threads) if twin else (),
         layers=layers,
     )
@@ -118,8 +124,8 @@ def latency(
         _print(data)
 
 
-def check_device(device: str, threads: int) -> None:
-    """Refuse a device that is none, and threads where there are none.
+def check_device(device: str, threads: int, maps: str) -> None:
+    """Refuse a device that is none, and threads or maps that it does not have.
 
     Raises:
         InvalidValue: If so.
@@ -131,6 +137,11 @@ def check_device(device: str, threads: int) -> None:
     if device == "cuda" and threads != 1:
         raise InvalidValue(
             f"threads are those of a CPU: with --device cuda they must be 1, but are {threads}."
+        )
+    accepted = MAPS if device == "cuda" else MAPS[:1]
+    if maps not in accepted:
+        raise InvalidValue(
+            f"maps must be {' or '.join(accepted)} with --device {device}, but are {maps!r}."
         )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bitfront.cli.app import DEFAULT_STORE, Json, StoreUrl, app
-from bitfront.cli.latency import Batch, Device, Threads, check_device
+from bitfront.cli.latency import Batch, Device, Maps, Threads, check_device
 from bitfront.cli.output import err, milliseconds, out, write_json, write_table
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ def record_table(
     device: Device = "cpu",
     batch: Batch = 1,
     threads: Threads = 1,
+    maps: Maps = "float32",
     repeats: Annotated[int, typer.Option(help="Timed runs of each.", min=2, max=100_000)] = 40,
     networks: Annotated[
         str, typer.Option(help="Targets, with commas: meliusnet22,quicknet,STUDY/N.")
@@ -126,7 +127,7 @@ def record_table(
     from bitfront.cli.target import resolve
     from bitfront.spaces import InvalidValue, Task, spaces
 
-    check_device(device, threads)
+    check_device(device, threads, maps)
     names = [name.strip() for name in networks.split(",") if name.strip()]
     if not names and space is None:
         raise InvalidValue("There must be --networks or a --space to record layers of.")
@@ -146,7 +147,7 @@ def record_table(
     def tell(network: int, timed: int) -> None:
         err.print(f"{network} of {len(everything)}: {timed} new layers")
 
-    setting = setting_here(device, threads=threads, batch=batch)
+    setting = setting_here(device, threads=threads, batch=batch, maps=maps)
     table = record(everything, file, setting, repeats=repeats, tell=tell)
     data = {"file": str(file), "networks": len(everything), **facts(table)}
     if space is not None:

@@ -152,8 +152,8 @@ class Winner:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise InvalidValue(
-                "A name must be 1 to 100 letters, digits, dots, dashes, pluses and underscores, and "
-                f"start with a letter or digit, but is {self.name!r}."
+                "A name must be 1 to 100 letters, digits, dots, dashes, pluses and underscores, "
+                f"and start with a letter or digit, but is {self.name!r}."
             )
         channels = self.architecture.input[0]
         if len(self.data.mean) != channels:

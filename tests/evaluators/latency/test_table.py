@@ -19,6 +19,7 @@ from bitfront.evaluators.latency import (
 from bitfront.evaluators.latency import table as table_module
 from bitfront.spaces import zoo
 from bitfront.spaces.errors import InvalidValue
+from bitfront.spaces.value import decode, encode
 
 SETTING = LatencySetting(
     device="cpu", machine="A <CPU>", kernels="avx2", versions="bitfront 1, torch 2", threads=2
@@ -68,6 +69,12 @@ def test_settings_of_other_places_are_others():
     gpu = replace(SETTING, device="cuda", threads=1, batch=32)
     assert gpu.place == "A <CPU>, avx2, batch 32"
     assert gpu.digest != replace(SETTING, threads=1, batch=32).digest
+    narrow = replace(gpu, maps="bfloat16")
+    assert narrow.place == gpu.place.replace("batch 32", "bfloat16 maps, batch 32")
+    assert narrow.digest != gpu.digest
+    # tables of before know no maps
+    assert "maps" not in encode(gpu)
+    assert decode(LatencySetting, encode(narrow), "setting") == narrow
 
 
 def test_the_table_of_a_gpu_is_read_back(tmp_path):
@@ -160,6 +167,8 @@ def test_a_table_that_ships_is_found_by_name(path, monkeypatch):
         {"machine": ""},
         {"threads": 0},
         {"threads": 2, "device": "cuda"},
+        {"maps": "bfloat16"},
+        {"maps": "float16", "device": "cuda"},
         {"batch": 2000},
     ],
 )

@@ -17,6 +17,7 @@ from bitfront.spaces.graph import Domain
         ({"batch": 0}, ["batch", "0", "1 to 1024"]),
         ({"threads": 1.5}, ["threads", "1.5"]),
         ({"variant": "sse"}, ["variant", "sse", "portable"]),
+        ({"maps": torch.bfloat16}, ["maps", "float32", "the CPU", "bfloat16"]),
     ],
 )
 def test_wrong_arguments(arguments, parts, one_block):
@@ -62,10 +63,10 @@ def test_a_gpu_without_kernels_is_named(monkeypatch):
     monkeypatch.setattr(packed_network, "missing_kernels", lambda device: "It is too old.")
     gpu = torch.device("cuda:0")
     with pytest.warns(RuntimeWarning, match=r"32-bit floats on cuda:0\. It is too old\."):
-        assert packed_network._kernels_of(gpu, 1, None) is None
+        assert packed_network._kernels_of(gpu, 1, None, torch.float32) is None
     for threads, variant in ((2, None), (1, "avx2")):
         with pytest.raises(InvalidValue, match="those of a CPU's kernels"):
-            packed_network._kernels_of(gpu, threads, variant)
+            packed_network._kernels_of(gpu, threads, variant, torch.float32)
 
 
 def test_a_profile_has_every_step(images, one_block):

@@ -27,7 +27,7 @@ from bitfront.spaces.errors import InvalidValue
 from bitfront.spaces.graph import Builder
 from bitfront.spaces.network import Network
 from bitfront.spaces.ops import BatchNorm, Conv2d, Input, Quantize
-from bitfront.spaces.quantizers import SIGN, DoReFa, DoReFaWeight, Ternary
+from bitfront.spaces.quantizers import SIGN, DoReFa, DoReFaWeight, LqNet, Ternary
 
 DEVICE = torch.device("cpu" if os.environ["TRITON_INTERPRET"] == "1" else "cuda")
 
@@ -67,6 +67,25 @@ def quicknet() -> Architecture:
 @pytest.mark.parametrize("architecture", [melius, boolnet, quicknet])
 def test_every_step_of_networks_equals_its_torch_forms(architecture, check, trained_like):
     check(trained_like(build(architecture())), batch=2)
+
+
+@pytest.mark.parametrize("architecture", [melius, boolnet, quicknet])
+def test_maps_of_half_the_size(architecture, check, trained_like):
+    check(trained_like(build(architecture())), batch=2, maps=torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "weight"),
+    [(DoReFa(width=2), SIGN), (DoReFa(width=8), DoReFaWeight(width=4)), (LqNet(width=2), SIGN)],
+    ids=["planes", "numbers", "bases"],
+)
+def test_codes_of_maps_of_half_the_size(quantizer, weight, check, trained_like):
+    check(trained_like(layer(quantizer, weight)), batch=2, maps=torch.bfloat16)
+
+
+def test_maps_are_of_a_dtype_that_kernels_write():
+    with pytest.raises(ValueError, match=r"torch\.float32 or torch\.bfloat16"):
+        GpuKernels(DEVICE, torch.float16)
 
 
 @pytest.fixture

@@ -4,13 +4,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -22,19 +19,16 @@ from bitfront.kernels.finish import Finish, finished
 from bitfront.kernels.geometry import Conv2dGeometry
 from bitfront.kernels.gpu import autotune, bench, exactness, tensor_core_product, timing
 from bitfront.kernels.gpu.comparing import Bounds
-from bitfront.kernels.gpu.device import DeviceFacts, driver_version, power_limit_w, versions
+from bitfront.kernels.gpu.device import DeviceFacts
 from bitfront.kernels.gpu.emulation import emulate
 from bitfront.kernels.gpu.peers import Absent, Contender, OtherLibraries
 from bitfront.kernels.gpu.report import draw
 from bitfront.kernels.gpu.roofline import (
-    CASES,
     GOALS,
-    Goal,
     GpuCase,
     Limits,
     conv_case,
     gemm_case,
-    ratios,
 )
 from bitfront.kernels.gpu.timing import Calls
 from bitfront.kernels.gpu.tuning import read_table
@@ -43,89 +37,6 @@ from bitfront.kernels.layout import PackedBits
 from bitfront.kernels.packing import pack, pack_bits
 from bitfront.kernels.reference import xnor_conv2d
 from bitfront.spaces.errors import InvalidValue
-
-
-def test_work_and_bytes_of_a_case() -> None:
-    matrix = gemm_case(8, 4096, 1000)
-    assert matrix.name == "gemm 8x4096x1000"
-    assert matrix.is_matrix
-    assert matrix.macs == 8 * 4096 * 1000
-    # 1000 bits are 32 words
-    assert matrix.bytes(1, 32) == (8 + 4096) * 128 + 8 * 4096 * 4
-    assert matrix.bytes(16, 16) == (8 + 4096) * 2000 + 8 * 4096 * 2
-    assert matrix.bytes(8, 32, weight_bits=1) == 8 * 1000 + 4096 * 128 + 8 * 4096 * 4
-    conv = conv_case(64, 56, 256)
-    assert conv.name == "conv3x3 64x56x56 b256"
-    assert not conv.is_matrix
-    pixels = 256 * 56 * 56
-    assert conv.macs == pixels * 64 * 64 * 9
-    assert conv.bytes(1, 1) == pixels * 8 + 64 * 9 * 8 + pixels * 8
-    assert conv.bytes(8, 32) == pixels * 64 + 64 * 9 * 64 + pixels * 64 * 4
-
-
-def test_the_cases_are_those_of_the_goals() -> None:
-    names = [case.name for case in CASES]
-    assert len(set(names)) == len(names) == 13
-    assert {name for goal in GOALS for name in goal.cases} == set(names)
-    assert {"gemm 8192x8192x8192", "conv3x3 512x7x7 b256", "gemm 1x16384x16384"} <= set(names)
-
-
-def test_limits_of_an_h200() -> None:
-    h200 = Limits(multiprocessors=132, clock_hz=1.755e9, bytes_per_s=4.3e12)
-    assert h200.popcount_macs_per_s == pytest.approx(119e12, rel=0.01)
-    assert h200.binary_macs_per_s == pytest.approx(4100e12, rel=0.01)
-    square = gemm_case(4096, 4096, 4096)
-    rate = h200.binary_macs_per_s
-    assert h200.least_ms(square.macs, rate, square.bytes(1, 1)) == square.macs / rate * 1e3
-    vector = gemm_case(1, 4096, 4096)
-    assert h200.least_ms(vector.macs, rate, vector.bytes(1, 32)) == pytest.approx(
-        vector.bytes(1, 32) / 4.3e12 * 1e3
-    )
-
-
-def test_ratios_are_to_the_fastest_peer_of_a_precision() -> None:
-    rows = [
-        {"name": "cuBLAS", "precision": "bf16", "ms": 8.0},
-        {"name": "other", "precision": "bf16", "ms": 6.0},
-        {"name": "b1", "precision": "1-bit", "ms": 1.5},
-        {"name": "b1, XOR", "precision": "XOR", "ms": 3.0},
-        {"name": "BitBLAS", "precision": "W1A8", "ms": None},
-    ]
-    assert ratios(rows) == {"bf16 / b1": 4.0, "XOR / b1": 2.0}
-
-
-def ran(name: str, **ms: float | None) -> dict[str, Any]:
-    precisions = {"ours": "1-bit", "slower": "1-bit", "peer": "bf16", "better": "bf16"}
-    rows = [{"name": key, "precision": precisions[key], "ms": value} for key, value in ms.items()]
-    return {"name": name, "contenders": rows}
-
-
-def test_a_goal_is_met_in_the_worst_of_its_cases() -> None:
-    goal = Goal(name="fast", cases=("a", "b"), peer="bf16", target=5.0)
-    good = ran("a", ours=1.0, slower=9.0, peer=8.0, better=7.0)
-    outcome = goal.outcome([good, ran("b", ours=2.0, peer=10.0), ran("c", ours=1.0, peer=1.0)])
-    assert outcome == {
-        "name": "fast",
-        "cases": ["a", "b"],
-        "target": 5.0,
-        "value": 5.0,
-        "met": True,
-    }
-    assert goal.outcome([good, ran("b", ours=2.1, peer=10.0)])["met"] is False
-    # what was skipped, or had no peer, is neither met nor missed
-    for other in ([], [ran("b", ours=2.0)], [ran("b", ours=2.0, peer=None)], [ran("b", peer=1.0)]):
-        outcome = goal.outcome([good, *other])
-        assert outcome["value"] is outcome["met"] is None
-
-
-def test_a_goal_may_be_a_share_of_the_popcount_limit() -> None:
-    goal = next(goal for goal in GOALS if not goal.peer)
-    rows = [
-        {"name": "popcount", "precision": "1-bit", "ms": 1.0, "share_of_limit": 0.75},
-        {"name": "b1", "precision": "1-bit", "ms": 0.5, "share_of_limit": 0.1},
-    ]
-    outcome = goal.outcome([{"name": goal.cases[0], "contenders": rows}])
-    assert (outcome["value"], outcome["met"]) == (0.75, True)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="it would run")
@@ -305,218 +216,7 @@ def test_a_layer_of_the_benchmark_stays_packed() -> None:
         assert torch.equal(made, words)
 
 
-def library(name: str, **members: object) -> ModuleType:
-    module = ModuleType(name)
-    vars(module).update(members)
-    return module
-
-
-class OneBitPacker:
-    """GemLite's calls, computed with torch."""
-
-    def __init__(self, device: str, dtype: torch.dtype) -> None:
-        assert (device, dtype) == ("cpu", torch.float16)
-
-    def from_weights(
-        self, bits: Tensor, scales: Tensor, zeros: Tensor
-    ) -> Callable[[Tensor], Tensor]:
-        assert bits.dtype == torch.uint8
-        assert scales.shape == zeros.shape == (len(bits), 1)
-        weight = (bits - zeros) * scales
-        return lambda x: (x.float() @ weight.float().T).half()
-
-
-class Matmul:
-    """BitBLAS' calls, computed with torch."""
-
-    def __init__(self, config: dict[str, object]) -> None:
-        self.config = config
-        assert (config["A_dtype"], config["W_dtype"]) == ("int8", "int1")
-
-    def transform_weight(self, weight: Tensor) -> Tensor:
-        assert weight.shape == (self.config["N"], self.config["K"])
-        return weight
-
-    def __call__(self, a: Tensor, weight: Tensor) -> Tensor:
-        return torch._int_mm(a, weight.T)
-
-
-def peers(libraries: OtherLibraries, turns: int = 1) -> list[Contender | Absent]:
-    case = gemm_case(20, 32, 64)
-    signs = [torch.ones(n, 64, dtype=torch.int8) for n in (20, 32)]
-    signs[0][::3] = -1
-    return list(libraries.contenders(case, signs[0], signs[1], lambda size: turns))
-
-
-def test_other_libraries_take_part_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    helper = library("gemlite.helper", A16W1_HQQ_INT=OneBitPacker)
-    monkeypatch.setitem(sys.modules, "gemlite", library("gemlite", helper=helper))
-    monkeypatch.setitem(sys.modules, "gemlite.helper", helper)
-    bitblas = library("bitblas", Matmul=Matmul, MatmulConfig=dict)
-    monkeypatch.setitem(sys.modules, "bitblas", bitblas)
-    ways = peers(OtherLibraries(CPU), turns=3)
-    assert [(way.name, way.precision) for way in ways] == [
-        ("GemLite", "W1A16"),
-        ("BitBLAS", "W1A8"),
-    ]
-    for way in ways:
-        assert isinstance(way, Contender)
-        assert way.weight_bits == 1
-        assert len(way.calls) == 3
-    # a library that computes something else is not timed
-    monkeypatch.setattr(Matmul, "__call__", lambda self, a, weight: torch._int_mm(a, -weight.T))
-    monkeypatch.setattr(OneBitPacker, "from_weights", None)
-    reasons = [way.reason for way in peers(OtherLibraries(CPU)) if isinstance(way, Absent)]
-    assert "TypeError" in reasons[0]
-    assert reasons[1] == "its result has a relative error of 2"
-
-
-def test_a_library_that_is_missing_or_takes_too_long_is_named(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(sys.modules, "gemlite", None)
-    monkeypatch.setitem(
-        sys.modules, "bitblas", library("bitblas", Matmul=Matmul, MatmulConfig=dict)
-    )
-    ticks = iter(range(0, 1000, 50))
-    libraries = OtherLibraries(CPU, seconds=60, clock=lambda: float(next(ticks)))
-    first, second = peers(libraries)
-    assert isinstance(first, Absent)
-    missing = first.reason
-    assert missing.startswith("the package gemlite")
-    assert missing.endswith("is not installed")
-    assert isinstance(second, Contender)
-    assert [way.reason for way in peers(libraries) if isinstance(way, Absent)] == [
-        missing,
-        "the time for other libraries was used up",
-    ]
-
-
 H200 = Limits(multiprocessors=132, clock_hz=1.755e9, bytes_per_s=4.3e12)
-
-
-def result() -> dict[str, Any]:
-    """Made up, for the plot alone: its times are no measurement."""
-    case = gemm_case(4096, 4096, 4096)
-    ways = [
-        Contender("cuBLAS", "bf16", 16, 16, (int,)),
-        Absent("BitBLAS", "W1A8", "the package bitblas is not installed"),
-        Contender("<b1> & more", "1-bit", 1, 32, (int, int), "binary"),
-    ]
-    rows = [bench.measured(case, ways, H200, [{"ms": 0.2}, {"ms": 0.04}])]
-    return {
-        "device": "made up <device>",
-        "date": "2026-01-31",
-        "versions": {"torch": "0", "triton": "0"},
-        "limits": bench.plain_limits(H200, rows),
-        "cases": rows,
-    }
-
-
-def test_what_is_reported_of_a_case() -> None:
-    made = result()
-    first, absent, ours = made["cases"][0]["contenders"]
-    macs = 4096**3
-    assert first["macs_per_s"] == pytest.approx(macs / 0.2e-3)
-    assert first["bytes"] == 3 * 4096 * 4096 * 2
-    assert "roofline_ms" not in first
-    assert absent["ms"] is None
-    assert absent["absent"] == "the package bitblas is not installed"
-    assert ours["copies"] == 2
-    assert ours["share_of_limit"] == pytest.approx(macs / 0.04e-3 / H200.binary_macs_per_s)
-    assert ours["share_of_roofline"] == ours["roofline_ms"] / 0.04
-    assert made["cases"][0]["ratios"] == {"bf16 / <b1> & more": 5.0}
-    assert made["limits"]["bf16_macs_per_s"] == first["macs_per_s"]
-
-
-def test_the_plot_shows_points_below_roofs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    made = result()
-    drawn = draw(made)
-    root = ElementTree.fromstring(drawn)
-    space = "{http://www.w3.org/2000/svg}"
-    titles = [title.text for title in root.iter(f"{space}title")]
-    assert titles == [
-        "gemm 4096x4096x4096, bf16 cuBLAS: 0.2 ms",
-        "gemm 4096x4096x4096, 1-bit <b1> & more: 0.04 ms",
-    ]
-    texts = [text.text or "" for text in root.iter(f"{space}text")]
-    assert "Binary products on made up <device>" in texts
-    for roof in ("1-bit tensor cores, 4100 T/s", "bf16, as measured, 344 T/s", "popcount, 119 T/s"):
-        assert roof in texts
-    assert "memory, 4.30 TB/s, as measured" in texts
-    dots = [dot for dot in root.iter(f"{space}circle") if len(dot)]
-    # more products a byte lie to the right, more a second higher
-    (x1, y1), (x2, y2) = ((float(dot.get("cx", 0)), float(dot.get("cy", 0))) for dot in dots)
-    assert x1 < x2
-    assert y1 > y2
-    kept, plot = tmp_path / "gpu.json", tmp_path / "gpu.svg"
-    kept.write_text(json.dumps(made), encoding="utf-8")
-    assert bench.main(["--read", str(kept), "--plot", str(plot)]) == 0
-    assert plot.read_text(encoding="utf-8") == drawn
-    assert capsys.readouterr().out == ""
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"cases": []},
-        {"cases": 3},
-        {"cases": [{"name": "a"}]},
-        {"limits": {}},
-        {"limits": {"bytes_per_s": 0}},
-        {"versions": {}},
-    ],
-    ids=repr,
-)
-def test_what_is_no_result_is_not_drawn(
-    change: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(ValueError, match="The result must"):
-        draw({**result(), **change})
-    kept = tmp_path / "gpu.json"
-    kept.write_text(json.dumps({**result(), **change}), encoding="utf-8")
-    assert bench.main(["--read", str(kept), "--plot", str(tmp_path / "a.svg")]) == 1
-    assert "The result must" in capsys.readouterr().err
-
-
-def test_versions_name_what_is_absent(tmp_path: Path) -> None:
-    found = versions()
-    assert {"torch", "triton", "cuda", "driver", "gemlite", "bitblas", "python"} == set(found)
-    assert found["torch"] == torch.__version__
-    file = tmp_path / "version"
-    assert driver_version(file) == "absent"
-    file.write_text("NVRM version: NVIDIA Open Kernel Module x86_64  580.159.03  Release Build 1\n")
-    assert driver_version(file) == "580.159.03"
-
-
-class NVMLError(Exception):
-    """As of NVIDIA's package."""
-
-
-def test_the_power_limit_is_told_where_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert power_limit_w(CPU) is None
-    properties = SimpleNamespace(uuid="123", L2_cache_size=50 << 20)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
-
-    def limit(handle: str) -> int:
-        if handle != "GPU-123":
-            raise NVMLError
-        return 700_000
-
-    nvml = library(
-        "pynvml",
-        NVMLError=NVMLError,
-        nvmlInit=lambda: None,
-        nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
-        nvmlDeviceGetPowerManagementLimit=limit,
-    )
-    monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    assert power_limit_w(CPU) == 700.0
-    properties.uuid = "124"
-    assert power_limit_w(CPU) is None
 
 
 def faked_times(ways: list[Calls], rounds: int = 0) -> list[dict[str, float]]:
@@ -635,57 +335,3 @@ def test_the_command_line_tunes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     path.write_text("{}", encoding="utf-8")
     assert isinstance(CliRunner().invoke(app, words).exception, InvalidValue)
     assert bench.main(["--tune", str(path)]) == 1
-
-
-def test_graphs_take_turns_and_calls_their_operands(monkeypatch: pytest.MonkeyPatch) -> None:
-    log: list[str] = []
-    now = [0.0]
-
-    class Event:
-        def __init__(self, enable_timing: bool) -> None:
-            self.at = 0.0
-
-        def record(self, stream: object = None) -> None:
-            self.at = now[0]
-
-        def synchronize(self) -> None:
-            pass
-
-        def elapsed_time(self, end: "Event") -> float:
-            return end.at - self.at
-
-    class Graph:
-        def __init__(self) -> None:
-            self.calls: list[str] = []
-
-        def replay(self) -> None:
-            for call in self.calls:
-                run(call)
-
-    @contextmanager
-    def record(graph: Graph) -> Iterator[None]:
-        before = len(log)
-        time = now[0]
-        yield
-        graph.calls = log[before:]
-        now[0] = time
-
-    def run(name: str) -> None:
-        log.append(name)
-        now[0] += {"a": 0.5, "b": 0.01, "c": 0.03}[name]
-
-    cuda = SimpleNamespace(
-        Event=Event,
-        Stream=lambda: SimpleNamespace(synchronize=lambda: None),
-        stream=lambda stream: nullcontext(),
-        CUDAGraph=Graph,
-        graph=record,
-        synchronize=lambda: None,
-    )
-    monkeypatch.setattr(timing, "torch", SimpleNamespace(cuda=cuda))
-    one, two = timing.timed([[partial(run, "a")], [partial(run, "b"), partial(run, "c")]], rounds=3)
-    assert one["ms"] == pytest.approx(0.5)
-    # the mean of both operands
-    assert two["ms"] == pytest.approx(0.02)
-    graph = ["a"] * 4 + ["b", "c"] * 100
-    assert log[-3 * len(graph) :] == graph * 3
