@@ -21,6 +21,7 @@ from bitfront.evaluators.packed.places import is_view
 from bitfront.evaluators.packed.products import Products
 from bitfront.evaluators.packed.routes import ROUTES
 from bitfront.evaluators.packed.words import wordwise
+from bitfront.kernels.geometry import Conv2dGeometry
 from bitfront.spaces.graph import Node
 from bitfront.spaces.network import Network
 
@@ -104,31 +105,29 @@ class Compiler:
 
         channels, rows, columns = x.torch_shape
         grown = 2 * (op.padding - padding)
-        compute = self._kernels.convolution(
-            weight,
-            bias,
+        conv = Conv2dGeometry.of(
+            image=(self._batch, rows + grown, columns + grown, channels),
+            weight=(op.out_channels, op.kernel_size, op.kernel_size, channels // groups),
             stride=op.stride,
             padding=padding,
             dilation=op.dilation,
             groups=groups,
-            rectifies=rectifies,
-            shape=(self._batch, channels, rows + grown, columns + grown),
         )
+        compute = self._kernels.convolution(conv, weight, bias, rectifies=rectifies)
         return (lambda x: compute(pad(x))) if padded else compute
 
     def _blur(self, node: Node) -> Run:
         form: Any = self._network.get_submodule(node.name)
-        shape = self._nodes[node.inputs[0]].type.torch_shape
-        return self._kernels.convolution(
-            form.kernel.clone(),
-            None,
+        kernel: Tensor = form.kernel.clone()
+        channels, rows, columns = self._nodes[node.inputs[0]].type.torch_shape
+        conv = Conv2dGeometry.of(
+            image=(self._batch, rows, columns, channels),
+            weight=(channels, *kernel.shape[2:], 1),
             stride=form.op.stride,
             padding=1,
-            dilation=1,
-            groups=shape[0],
-            rectifies=False,
-            shape=(self._batch, *shape),
+            groups=channels,
         )
+        return self._kernels.convolution(conv, kernel, None, rectifies=False)
 
     def _max_pool(self, node: Node) -> Run:
         op: Any = node.op

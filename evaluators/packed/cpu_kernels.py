@@ -166,27 +166,14 @@ class CpuKernels:
         return floats(words, channels)
 
     def convolution(
-        self,
-        weight: Tensor,
-        bias: Tensor | None,
-        *,
-        stride: int,
-        padding: int,
-        dilation: int,
-        groups: int,
-        rectifies: bool,
-        shape: tuple[int, ...],
+        self, conv: Conv2dGeometry, weight: Tensor, bias: Tensor | None, *, rectifies: bool
     ) -> Run:
         """By whichever is faster: the compiled kernels, oneDNN or torch."""
         return convolution(
+            conv,
             weight,
             bias,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            groups=groups,
             rectifies=rectifies,
-            shape=shape,
             variant=self._variant,
             threads=self._threads,
         )

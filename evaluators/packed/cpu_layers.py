@@ -15,15 +15,11 @@ from bitfront.spaces.ops import MaxPool
 
 
 def convolution(
+    conv: Conv2dGeometry,
     weight: Tensor,
     bias: Tensor | None,
     *,
-    stride: int,
-    padding: int,
-    dilation: int,
-    groups: int,
     rectifies: bool,
-    shape: tuple[int, ...],
     variant: str | None = None,
     threads: int = 1,
 ) -> Run:
@@ -34,27 +30,15 @@ def convolution(
     convolutions are faster.
 
     Args:
+        conv: Its geometry.
         weight: [N, C / G, h, w].
         bias: [N].
-        stride: Of the window.
-        padding: On all sides.
-        dilation: Distance of taps.
-        groups: G.
         rectifies: Whether a ReLU follows.
-        shape: Of the maps, with the batch.
         variant: Instruction set of the kernels; None takes the fastest.
         threads: Threads that share the kernels' rows.
     """
-    batch, channels, rows, columns = shape
-    outputs, group_channels, *kernel = weight.shape
-    conv = Conv2dGeometry.of(
-        image=(batch, rows, columns, channels),
-        weight=(outputs, kernel[0], kernel[1], group_channels),
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-    )
+    stride, padding, dilation, groups = conv.stride, conv.padding, conv.dilation, conv.groups
+    image = (conv.batch, conv.channels, conv.height, conv.width)
     if is_faster(conv, variant):
         compiled = prepare_float_conv(
             weight,
@@ -64,21 +48,20 @@ def convolution(
             dilation=dilation,
             groups=groups,
             rectifies=rectifies,
-            image=(batch, channels, rows, columns),
+            image=image,
             variant=variant,
             threads=threads,
         )
         if compiled is not None:
             return compiled
-    is_depthwise = groups > 1 and group_channels == 1
+    is_depthwise = groups > 1 and conv.group_channels == 1
     weight = weight.contiguous(memory_format=torch.channels_last)
     if (groups == 1 or is_depthwise) and _has_onednn():
-        sides, steps, apart = [padding] * 2, [stride] * 2, [dilation] * 2
         lay: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
-        laid = lay(weight.to_mkldnn(), sides, steps, apart, groups, list(shape))
+        laid = lay(weight.to_mkldnn(), padding, stride, dilation, groups, list(image))
         last = "relu" if rectifies else "none"
         compute = torch.ops.mkldnn._convolution_pointwise
-        return lambda x: compute(x, laid, bias, sides, steps, apart, groups, last, [], "")
+        return lambda x: compute(x, laid, bias, padding, stride, dilation, groups, last, [], "")
 
     def run(x: Tensor) -> Tensor:
         y = F.conv2d(x, weight, bias, stride, padding, dilation, groups)

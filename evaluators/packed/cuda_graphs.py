@@ -39,13 +39,17 @@ def captured(call: Callable[[Tensor], Tensor], images: Tensor) -> Callable[[Tens
     with cuda.stream(stream):
         for _ in range(_WARM_UP):
             call(kept)
-    cuda.current_stream().wait_stream(stream)
+    before = cuda.current_stream()
+    before.wait_stream(stream)
     graph = cuda.CUDAGraph()
     try:
-        with cuda.graph(graph):
+        # a stream of this device: torch's own is that of the first device it captured on
+        with cuda.graph(graph, stream=stream):
             logits = call(kept)
     except RuntimeError as error:
-        first = str(error).partition("\n")[0]
+        # a capture that cannot be ended leaves its own stream the current one, and hides the cause
+        cuda.set_stream(before)
+        first = str(error.__context__ or error).partition("\n")[0]
         warnings.warn(
             f"The network runs without a CUDA graph, each launch on its own: {first}",
             RuntimeWarning,

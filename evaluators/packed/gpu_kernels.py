@@ -183,23 +183,14 @@ class GpuKernels:
         return unpack_signs(words, channels, self.dtype)
 
     def convolution(
-        self,
-        weight: Tensor,
-        bias: Tensor | None,
-        *,
-        stride: int,
-        padding: int,
-        dilation: int,
-        groups: int,
-        rectifies: bool,
-        shape: tuple[int, ...],
+        self, conv: Conv2dGeometry, weight: Tensor, bias: Tensor | None, *, rectifies: bool
     ) -> Run:
         """By torch: cuDNN."""
         laid = weight.to(self.dtype, memory_format=torch.channels_last)
         added = None if bias is None else bias.to(self.dtype)
 
         def run(x: Tensor) -> Tensor:
-            y = F.conv2d(x, laid, added, stride, padding, dilation, groups)
+            y = F.conv2d(x, laid, added, conv.stride, conv.padding, conv.dilation, conv.groups)
             return y.relu_() if rectifies else y
 
         return run

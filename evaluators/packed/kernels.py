@@ -127,18 +127,9 @@ class Kernels(Protocol):
         """The map of words [B, H, W, P], (B, C, H, W) of -1 and +1."""
 
     def convolution(
-        self,
-        weight: Tensor,
-        bias: Tensor | None,
-        *,
-        stride: int,
-        padding: int,
-        dilation: int,
-        groups: int,
-        rectifies: bool,
-        shape: tuple[int, ...],
+        self, conv: Conv2dGeometry, weight: Tensor, bias: Tensor | None, *, rectifies: bool
     ) -> Run:
-        """A 32-bit convolution of zero-padded maps of that shape, with a ReLU where asked for."""
+        """A 32-bit convolution of zero-padded maps, with a ReLU behind it where asked for."""
 
     def max_pool(self, op: MaxPool, rows: int, columns: int) -> Run | None:
         """A faster form of a pool than torch's, if there is one."""

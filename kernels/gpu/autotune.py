@@ -363,7 +363,7 @@ def tune_file(
         progress: Told what begins.
 
     Returns:
-        Plain data: what was found, refused, inexact and skipped.
+        Plain data: what was found, refused, inexact, failed and skipped.
 
     Raises:
         OSError: If the file cannot be read or written.
@@ -426,6 +426,7 @@ def keep_tuning(
     found: list[dict[str, Any]] = []
     refused: dict[str, dict[str, str]] = {}
     inexact: dict[str, list[str]] = {}
+    failed: dict[str, str] = {}
     skipped: list[str] = []
     for product in products:
         if product.case in rows:
@@ -434,7 +435,12 @@ def keep_tuning(
             skipped.append(product.name)
             continue
         progress(product.name)
-        outcome = tune_one(product)
+        # of CUDA or the compiler; the next run would meet it again, and get no further
+        try:
+            outcome = tune_one(product)
+        except Exception as error:
+            failed[product.name] = f"{type(error).__name__}: {str(error):.200}"
+            continue
         rows[product.case] = outcome.row
         found.append(
             {
@@ -464,6 +470,7 @@ def keep_tuning(
         "found": found,
         "refused": refused,
         "inexact": inexact,
+        "failed": failed,
         "skipped": skipped,
         "seconds": clock() - start,
     }

@@ -38,6 +38,7 @@ from bitfront.kernels.gpu.device import DeviceFacts, device_facts, power_limit_w
 from bitfront.kernels.gpu.dispatch import TENSOR_CORE_CAPABILITIES, describe, require_supported
 from bitfront.kernels.gpu.exactness import (
     InexactKernel,
+    all_checked,
     check,
     check_packing,
     check_planes,
@@ -81,7 +82,7 @@ STAGES: Final = (0, 4)
 THOROUGH: Final = (conv_case(33, 9, 3), gemm_case(67, 45, 1000))
 """Checked with every finish."""
 
-ODD: Final = (*THOROUGH, conv_case(130, 5, 2), gemm_case(1, 1, 1), gemm_case(129, 257, 4097))
+ODD: Final = (*THOROUGH, conv_case(130, 9, 2), gemm_case(1, 1, 1), gemm_case(129, 257, 4097))
 WIDE: Final = (conv_case(64, 56, 8), conv_case(512, 7, 8), gemm_case(2048, 4096, 8192))
 
 
@@ -280,20 +281,25 @@ def device_limits(facts: DeviceFacts, device: torch.device) -> Limits:
 
 
 def run(
-    cases: Sequence[GpuCase] = CASES, progress: Callable[[str], None] = lambda name: None
+    cases: Sequence[GpuCase] = CASES,
+    progress: Callable[[str], None] = lambda name: None,
+    save: Callable[[dict[str, Any]], None] = lambda result: None,
 ) -> dict[str, Any]:
     """Check, then measure.
+
+    A case that cannot be measured is named with the reason, and the others are.
 
     Args:
         cases: What to measure.
         progress: Told what begins.
+        save: Given the result so far after each case.
 
     Returns:
         Plain data.
 
     Raises:
         NoDevice: There is no CUDA device, or it is too old.
-        InexactKernel: A kernel is not exact.
+        InexactKernel: A kernel is not exact, or does not run.
     """
     device = require_cuda()
     facts = device_facts(device)
@@ -302,35 +308,7 @@ def run(
     progress(paths)
     start = monotonic()
     torch.backends.cudnn.benchmark = True
-    exact = {}
-    for case in (*ODD, *WIDE):
-        progress(f"exactness: {case.name}")
-        exact[case.name] = check(
-            case, device, every=case in THOROUGH, has_tensor_cores=has_tensor_cores
-        )
-        if case in ODD and has_tensor_cores:
-            exact[case.name] += check_planes(case, device)
-    exact["packing"] = check_packing(device)
-    limits = device_limits(facts, device)
-    libraries = OtherLibraries(device)
-    rows, skipped = [], []
-    for case in cases:
-        if monotonic() - start > BUDGET_S:
-            skipped.append(case.name)
-            continue
-        progress(case.name)
-        ways = list(
-            contenders(
-                case,
-                device,
-                libraries,
-                cache_bytes=facts.cache_bytes,
-                has_tensor_cores=has_tensor_cores,
-            )
-        )
-        ways, times = timed_ways(ways)
-        rows.append(measured(case, ways, limits, times))
-    return {
+    result: dict[str, Any] = {
         "benchmark": "gpu kernels",
         "device": facts.name,
         "capability": [facts.capability // 10, facts.capability % 10],
@@ -342,12 +320,63 @@ def run(
         f"the cache or {MOST_COPIES}; else operands in the caches where they fit",
         "cache_bytes": facts.cache_bytes,
         "rounds": ROUNDS,
+        "exact": all_checked(_checks(device, has_tensor_cores), progress),
+    }
+    limits = device_limits(facts, device)
+    libraries = OtherLibraries(device)
+    rows: list[dict[str, Any]] = []
+    skipped: list[str] = []
+    failed: dict[str, str] = {}
+    for case in cases:
+        if monotonic() - start > BUDGET_S:
+            skipped.append(case.name)
+            continue
+        progress(case.name)
+        # of CUDA, a compiler or a library: what was measured before is kept
+        try:
+            ways = list(
+                contenders(
+                    case,
+                    device,
+                    libraries,
+                    cache_bytes=facts.cache_bytes,
+                    has_tensor_cores=has_tensor_cores,
+                )
+            )
+            ways, times = timed_ways(ways)
+            rows.append(measured(case, ways, limits, times))
+        except Exception as error:
+            failed[case.name] = f"{type(error).__name__}: {str(error):.200}"
+        save(_ended(result, limits, rows, skipped, failed, monotonic() - start))
+    return _ended(result, limits, rows, skipped, failed, monotonic() - start)
+
+
+def _checks(device: torch.device, has_tensor_cores: bool) -> dict[str, Callable[[], int]]:
+    def checks(case: GpuCase) -> int:
+        done = check(case, device, every=case in THOROUGH, has_tensor_cores=has_tensor_cores)
+        return done + (check_planes(case, device) if case in ODD and has_tensor_cores else 0)
+
+    ways: dict[str, Callable[[], int]] = {
+        case.name: partial(checks, case) for case in (*ODD, *WIDE)
+    }
+    return ways | {"packing": partial(check_packing, device)}
+
+
+def _ended(
+    result: dict[str, Any],
+    limits: Limits,
+    rows: list[dict[str, Any]],
+    skipped: list[str],
+    failed: dict[str, str],
+    seconds: float,
+) -> dict[str, Any]:
+    return result | {
         "limits": plain_limits(limits, rows),
-        "exact": exact,
         "cases": rows,
         "goals": [goal.outcome(rows) for goal in GOALS],
         "skipped": skipped,
-        "seconds": monotonic() - start,
+        "failed": failed,
+        "seconds": seconds,
     }
 
 
@@ -411,14 +440,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.tune is not None:
             found = tune_gpu(given.tune, seconds=given.seconds, progress=progress)
             print(json.dumps(found, indent=1))
-            return 1 if found["inexact"] else 0
+            return 1 if found["inexact"] or found["failed"] else 0
         if given.read is not None:
             result = json.loads(given.read.read_text(encoding="utf-8"))
         else:
-            result = run(progress=progress)
+            result = run(progress=progress, save=partial(_keep, given.output))
             _write(given.output, json.dumps(result, indent=1) + "\n")
         if given.plot is not None:
             _write(given.plot, draw(result))
+        if result.get("failed"):
+            print(json.dumps(result["failed"], indent=1), file=sys.stderr)
+            return 1
     except (NoDevice, InexactKernel, ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -441,6 +473,12 @@ def tune_gpu(
         ValueError: If the file is no table of this device.
     """
     return tune_file(path, require_cuda(), budget_s=seconds, progress=progress)
+
+
+def _keep(path: Path | None, result: dict[str, Any]) -> None:
+    """What is measured so far."""
+    if path is not None:
+        _write(path, json.dumps(result, indent=1) + "\n")
 
 
 def _write(path: Path | None, text: str) -> None:

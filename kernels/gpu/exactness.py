@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -21,7 +21,38 @@ from bitfront.kernels.packing import pack, pack_bits, pack_codes, row_count, unp
 
 
 class InexactKernel(Exception):
-    """A kernel gave other numbers than the reference."""
+    """A kernel gave other numbers than the reference, or did not run."""
+
+
+def all_checked(
+    checks: Mapping[str, Callable[[], int]], progress: Callable[[str], None]
+) -> dict[str, int]:
+    """Make all checks, also where some fail: a device is there for minutes.
+
+    Args:
+        checks: By name; each gives how many results it compared.
+        progress: Told what begins.
+
+    Returns:
+        How many results were compared, by name.
+
+    Raises:
+        InexactKernel: Some failed: each is named.
+    """
+    done: dict[str, int] = {}
+    wrong: list[str] = []
+    for name, way in checks.items():
+        progress(f"exactness: {name}")
+        try:
+            done[name] = way()
+        except InexactKernel as error:
+            wrong.append(str(error))
+        # of CUDA or the compiler: a kernel that does not run
+        except Exception as error:
+            wrong.append(f"{name}: {type(error).__name__}: {str(error):.200}")
+    if wrong:
+        raise InexactKernel("\n".join(wrong))
+    return done
 
 
 def operands(case: GpuCase, seed: int, device: torch.device) -> tuple[PackedBits, PackedBits]:
@@ -98,11 +129,12 @@ def check(
     sums, weight, conv = expected_sums(case, x, w), prepare_weight(w), case.conv
     words, ones = x.words[None], x.popcount[None]
     done = 0
+    wrong: list[str] = []
 
     def require(name: str, equal: bool) -> None:
         nonlocal done
         if not equal:
-            raise InexactKernel(f"{case.name}: {name} must equal the reference, but does not.")
+            wrong.append(name)
         done += 1
 
     methods: tuple[Method, ...] = ("popcount", "int8") if conv.rows <= 1024 else ()
@@ -120,11 +152,16 @@ def check(
             )
             made = gluon(words, ones) if before is None else gluon(words, ones, out=before.clone())
             require(f"tensor cores, {stages} stages, {kind}", torch.equal(made, right))
-    if not has_tensor_cores:
-        return done
-    threshold = threshold_of(conv.outputs, device)
-    packed = prepare_tensor_core_product(conv, BINARY, weight, fill=-1, finish=threshold).packed(x)
-    require("popcounts", torch.equal(packed.popcount, row_count(packed.words)))
+    if has_tensor_cores:
+        threshold = threshold_of(conv.outputs, device)
+        product = prepare_tensor_core_product(conv, BINARY, weight, fill=-1, finish=threshold)
+        packed = product.packed(x)
+        require("popcounts", torch.equal(packed.popcount, row_count(packed.words)))
+    if wrong:
+        raise InexactKernel(
+            f"{case.name}: {len(wrong)} of {done} must equal the reference, but do not: "
+            f"{'; '.join(wrong)}."
+        )
     return done
 
 

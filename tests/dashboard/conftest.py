@@ -95,10 +95,10 @@ def fill(store, name, trials, *, seed=0, dataset="digits", config=CONFIG, object
     return study
 
 
-def add(store, study_id, number, proposal, chance, state=None):
+def add(store, study_id, number, proposal, chance, state=None, bound=MAX_ENERGY_MJ):
     """Propose and finish one trial; the state is drawn if it is not given."""
     decisions, candidate, costs = proposal
-    violation = costs["energy"].value - MAX_ENERGY_MJ
+    violation = costs["energy"].value - bound
     trial = new_trial(
         number,
         decisions=decisions,
@@ -109,7 +109,7 @@ def add(store, study_id, number, proposal, chance, state=None):
         now=time.time() - 20 - number / 3,
         measurements=costs.values(),
         constraints={"energy": violation},
-        error=f"energy <= {MAX_ENERGY_MJ} must hold." if violation > 0 else "",
+        error=f"energy <= {bound} must hold." if violation > 0 else "",
     )
     store.add_trial(study_id, trial)
     if violation > 0:

@@ -150,8 +150,10 @@ class TestPages:
                 copy = replace(old, number=1, state=state, duplicate_of=0, finished_at=1e9)
                 store.add_trial(study.id, copy)
             elif state is TrialState.INFEASIBLE:
-                heavy = (p for p in seeds.proposals() if p[2]["energy"].value > 0.1)
-                seeds.add(store, study.id, 1, next(heavy), random.Random(0))
+                found = next(seeds.proposals())
+                seeds.add(
+                    store, study.id, 1, found, random.Random(0), bound=found[2]["energy"].value / 2
+                )
             else:
                 light = (p for p in seeds.proposals() if p[2]["energy"].value < 0.1)
                 seeds.add(store, study.id, 1, next(light), random.Random(0), state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -107,7 +108,11 @@ def _bench_gpu(to: Path | None, plot: Path | None, tune: Path | None, as_json: b
         err.print(f"{name} ...", markup=False)
 
     try:
-        result = run(progress=progress) if tune is None else tune_gpu(tune, progress=progress)
+        if tune is None:
+            # a case that breaks the device does not take the others with it
+            result = run(progress=progress, save=partial(_keep, to))
+        else:
+            result = tune_gpu(tune, progress=progress)
     except (NoDevice, InexactKernel) as error:
         raise _failed(error) from None
     except (ValueError, OSError) as error:
@@ -124,7 +129,9 @@ def _bench_gpu(to: Path | None, plot: Path | None, tune: Path | None, as_json: b
         _print_gpu(result)
     else:
         _print_tuning(result)
-    if tune is not None and result["inexact"]:
+    for name, reason in result["failed"].items():
+        err.print(f"{name} failed: {reason}", markup=False)
+    if result["failed"] or result.get("inexact"):
         raise typer.Exit(1)
 
 

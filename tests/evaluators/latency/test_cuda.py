@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from importlib.util import find_spec
 
 import pytest
 import torch
 
-from bitfront.evaluators.latency import cuda, take_turns
+from bitfront.evaluators.latency import cuda, take_turns, twin
 from bitfront.evaluators.latency.cuda import (
     CudaClock,
     cuda_versions,
@@ -184,6 +185,47 @@ def test_a_delay_is_not_lengthened_for_ever():
     assert not delay.lengthen()
 
 
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_capture_that_fails_leaves_the_stream_as_it_was(ends, monkeypatch):
+    """With the rules of torch's own context, which ends a capture first and then its stream."""
+    streams = ["before"]
+
+    class Stream(list):
+        def wait_stream(self, other):
+            pass
+
+    class Graph:
+        def __init__(self, graph, stream):
+            # made under the device of the call, unlike torch's own
+            assert isinstance(stream, Stream)
+
+        def __enter__(self):
+            streams.append("capture")
+
+        def __exit__(self, *args):
+            if not ends:
+                raise RuntimeError("operation failed due to a previous error during capture")
+            streams.pop()
+
+    def call(x):
+        if streams[-1] == "capture":
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+        return x
+
+    for name, made in (
+        ("Stream", Stream),
+        ("current_stream", lambda: Stream([streams[-1]])),
+        ("set_stream", lambda stream: streams.append(stream[0])),
+        ("stream", lambda stream: nullcontext()),
+        ("CUDAGraph", object),
+        ("graph", Graph),
+    ):
+        monkeypatch.setattr(torch.cuda, name, made)
+    with pytest.warns(RuntimeWarning, match="on its own: operation not permitted .*capturing$"):
+        assert cuda_graphs.captured(call, torch.zeros(1, 3, 4, 4)) is None
+    assert streams[-1] == "before"
+
+
 def test_the_twin_runs_in_bfloat16():
     network = bfloat16(build(SMALL.twin()).eval())
     images = torch.randn(2, 3, 8, 8)
@@ -192,6 +234,19 @@ def test_the_twin_runs_in_bfloat16():
         found = network(images.bfloat16().contiguous(memory_format=torch.channels_last))
     assert found.dtype == torch.bfloat16
     assert torch.allclose(found.float(), expected, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("wrong", [lambda y: y, lambda y: y * 1.5, lambda y: y * torch.nan])
+def test_a_twin_with_other_logits_takes_no_part(wrong, monkeypatch):
+    monkeypatch.setattr(twin, "captured", lambda call, images: call)
+    images = torch.randn(2, 3)
+    found = twin._graph("torch", lambda x: wrong(x * 2).bfloat16(), images, images * 2)
+    if wrong(1) == 1:
+        assert found.call is not None
+        assert found.absent == ""
+    else:
+        assert found.call is None
+        assert "its logits have a relative error of" in found.absent
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 from bitfront.evaluators.packed import fold
 from bitfront.evaluators.packed.cpu_layers import convolution, max_pool
 from bitfront.evaluators.packed.words import edges_repeated, floats
+from bitfront.kernels.geometry import Conv2dGeometry
 from bitfront.kernels.packing import pack_bits
 from bitfront.spaces.graph import Builder
 from bitfront.spaces.network import Network
@@ -91,16 +92,16 @@ def test_convolutions_are_torchs(channels, groups, stride, rectifies):
     x = x.contiguous(memory_format=torch.channels_last)
     weight = torch.randn(groups * 2, channels // groups, 3, 3, generator=generator(2))
     bias = torch.randn(groups * 2, generator=generator(3))
-    run = convolution(
-        weight,
-        bias,
+    batch, channels, rows, columns = x.shape
+    outputs, share, *kernel = weight.shape
+    conv = Conv2dGeometry.of(
+        image=(batch, rows, columns, channels),
+        weight=(outputs, *kernel, share),
         stride=stride,
         padding=1,
-        dilation=1,
         groups=groups,
-        rectifies=rectifies,
-        shape=tuple(x.shape),
     )
+    run = convolution(conv, weight, bias, rectifies=rectifies)
     exact = F.conv2d(x.double(), weight.double(), bias.double(), stride, 1, 1, groups)
     theirs = F.conv2d(x, weight, bias, stride, 1, 1, groups)
     bound = 4 * (theirs - exact).abs().max()

@@ -86,7 +86,8 @@ def test_graphs_take_turns_and_calls_their_operands(monkeypatch: pytest.MonkeyPa
                 run(call)
 
     @contextmanager
-    def record(graph: Graph) -> Iterator[None]:
+    def record(graph: Graph, stream: object) -> Iterator[None]:
+        assert stream is own
         before = len(log)
         time = now[0]
         yield
@@ -97,9 +98,12 @@ def test_graphs_take_turns_and_calls_their_operands(monkeypatch: pytest.MonkeyPa
         log.append(name)
         now[0] += {"a": 0.5, "b": 0.01, "c": 0.03}[name]
 
+    own = SimpleNamespace(synchronize=lambda: None)
+    delays: list[int] = []
     cuda = SimpleNamespace(
         Event=Event,
-        Stream=lambda: SimpleNamespace(synchronize=lambda: None),
+        Stream=lambda: own,
+        _sleep=delays.append,
         stream=lambda stream: nullcontext(),
         CUDAGraph=Graph,
         graph=record,
@@ -112,3 +116,5 @@ def test_graphs_take_turns_and_calls_their_operands(monkeypatch: pytest.MonkeyPa
     assert two["ms"] == pytest.approx(0.02)
     graph = ["a"] * 4 + ["b", "c"] * 100
     assert log[-3 * len(graph) :] == graph * 3
+    # the host is not timed: once for each way's first call, then for each of its graphs
+    assert delays == [timing.DELAY_CYCLES] * (2 + 3 * 2)

@@ -272,6 +272,51 @@ def test_a_whole_run_is_plain_data(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert bench.run(cases)["skipped"] == [case.name for case in cases]
 
 
+@pytest.mark.usefixtures("faked")
+def test_a_case_that_fails_does_not_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right, wrong = gemm_case(70, 40, 100), conv_case(33, 4, 1)
+    path, kept, begun = tmp_path / "gpu.json", [], bench.contenders
+
+    def contenders(case: GpuCase, *given: Any, **named: Any) -> Any:
+        if path.exists():
+            kept.append([row["name"] for row in json.loads(path.read_text("utf-8"))["cases"]])
+        if case == wrong:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return begun(case, *given, **named)
+
+    run = bench.run
+    monkeypatch.setattr(bench, "contenders", contenders)
+    monkeypatch.setattr(bench, "run", lambda **named: run((right, wrong, right), **named))
+    assert bench.main(["--output", str(path)]) == 1
+    # what was measured is in the file before the next case begins
+    assert kept == [[right.name], [right.name]]
+    result = json.loads(path.read_text("utf-8"))
+    assert [row["name"] for row in result["cases"]] == [right.name, right.name]
+    assert "illegal memory access" in result["failed"][wrong.name]
+    assert "illegal memory access" in capsys.readouterr().err
+
+
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    def inexact() -> int:
+        raise exactness.InexactKernel("gemm: sums must equal the reference, but do not.")
+
+    def failing() -> int:
+        raise RuntimeError("no kernel image")
+
+    checks = {"a": lambda: 3, "b": inexact, "c": failing}
+    begun: list[str] = []
+    with pytest.raises(exactness.InexactKernel) as told:
+        exactness.all_checked(checks, begun.append)
+    assert str(told.value).splitlines() == [
+        "gemm: sums must equal the reference, but do not.",
+        "c: RuntimeError: no kernel image",
+    ]
+    assert begun == ["exactness: a", "exactness: b", "exactness: c"]
+    assert exactness.all_checked({"a": lambda: 3}, begun.append) == {"a": 3}
+
+
 def test_a_library_that_cannot_be_timed_does_not_end_the_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

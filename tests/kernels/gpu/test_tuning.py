@@ -422,6 +422,19 @@ def test_a_second_run_goes_on_where_the_time_was_used_up(tmp_path: Path) -> None
     assert [each.name for each in tmp_path.iterdir()] == ["table.json"]
 
 
+def test_a_product_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "table.json"
+
+    def failing(product: TunedProduct) -> Outcome:
+        if product == PRODUCTS[0]:
+            raise RuntimeError("CUDA error: out of memory")
+        return outcome_of(product)
+
+    said = keep_tuning(path, DEVICE, 90, failing, products=PRODUCTS[:3])
+    assert said["failed"] == {PRODUCTS[0].name: "RuntimeError: CUDA error: out of memory"}
+    assert [row.case for row in read_table(path).rows] == [each.case for each in PRODUCTS[1:3]]
+
+
 def test_another_device_s_file_is_left_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "table.json"
     for text, says in ((table_text(table(device="Other")), "is of Other"), ("{}", "cannot be")):
