@@ -446,10 +446,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             result = run(progress=progress, save=partial(_keep, given.output))
             _write(given.output, json.dumps(result, indent=1) + "\n")
+        failed = result.get("failed")
+        if failed:
+            print(json.dumps(failed, indent=1), file=sys.stderr)
         if given.plot is not None:
             _write(given.plot, draw(result))
-        if result.get("failed"):
-            print(json.dumps(result["failed"], indent=1), file=sys.stderr)
+        if failed:
             return 1
     except (NoDevice, InexactKernel, ValueError, OSError) as error:
         print(error, file=sys.stderr)

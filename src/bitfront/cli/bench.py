@@ -121,7 +121,8 @@ def _bench_gpu(to: Path | None, plot: Path | None, tune: Path | None, as_json: b
             raise
         raise InvalidValue(str(error)) from None
     _keep(to, result)
-    if plot is not None:
+    # of nothing there is no picture
+    if plot is not None and result["cases"]:
         _write(plot, draw(result))
     if as_json:
         write_json(result)

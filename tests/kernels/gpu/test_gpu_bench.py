@@ -343,8 +343,7 @@ def test_a_library_that_cannot_be_timed_does_not_end_the_run(
 def test_the_command_line_shows_and_keeps_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = bench.run
-    monkeypatch.setattr(bench, "run", lambda progress: run((gemm_case(70, 40, 100),), progress))
+    monkeypatch.setattr(bench, "run", partial(bench.run, (gemm_case(70, 40, 100),)))
     kept, plot = tmp_path / "gpu.json", tmp_path / "gpu.svg"
     words = ["bench", "kernels", "--device", "cuda", "--to", str(kept), "--plot", str(plot)]
     shown = CliRunner().invoke(app, words)
@@ -355,6 +354,14 @@ def test_the_command_line_shows_and_keeps_a_run(
     assert "goal: square products, bf16 / 1-bit, at least 5.0: not measured" in text
     assert json.loads(kept.read_text(encoding="utf-8"))["device"] == "Fake 9000"
     assert plot.read_text(encoding="utf-8").startswith("<svg")
+
+    def broken(*operands: object, **options: object) -> None:
+        raise RuntimeError("an illegal address")
+
+    monkeypatch.setattr(bench, "contenders", broken)
+    shown = CliRunner().invoke(app, words)
+    assert shown.exit_code == 1
+    assert "70x40x100 failed: RuntimeError: an illegal address" in " ".join(shown.output.split())
 
 
 @pytest.mark.usefixtures("faked")
