@@ -59,9 +59,9 @@ class PackedNetwork:
     one thread at a time.
 
     Where there are no kernels (no compiled library; no Triton, or a GPU that is too old) the
-    network itself runs, after one warning. ::
+    network itself runs, after one warning. On a GPU::
 
-        packed = PackedNetwork(network.cuda(), batch=32)  # on a GPU
+        packed = PackedNetwork(network.cuda(), batch=32)
         logits = packed(images.cuda())
 
     Args:
