@@ -49,9 +49,13 @@ types: $(STAMP)
 	$(BIN)/mypy -p bitfront
 	PYTHONPATH=build/types $(BIN)/lint-imports
 
+# slow tests that may run side by side; searches and browsers want the machine
+APART := tests/evaluators tests/export tests/kernels tests/spaces
+
 unit: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow $(APART)
+	$(BIN)/python -m pytest -m slow $(APART:%=--ignore=%)
 
 # the native kernels under AddressSanitizer and UndefinedBehaviorSanitizer; `unit` runs it too
 sanitize: $(STAMP)
