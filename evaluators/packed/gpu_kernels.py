@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from time import perf_counter
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from bitfront.evaluators.packed.codes import Numbers
 from bitfront.evaluators.packed.cpu_kernels import CpuStopwatch
 from bitfront.evaluators.packed.cuda_graphs import Delay, EventStopwatch, captured, tuned_cudnn
 from bitfront.evaluators.packed.fold import Crossings
-from bitfront.evaluators.packed.kernels import Multiply, Run, Stopwatch
+from bitfront.evaluators.packed.kernels import MAP_DTYPES, Multiply, Run, Stopwatch
 from bitfront.evaluators.packed.planes import Staircase
 from bitfront.kernels.finish import Affine
 from bitfront.kernels.geometry import Conv2dGeometry, Fill
@@ -33,8 +33,6 @@ from bitfront.kernels.layout import BINARY, CodeFormat
 from bitfront.kernels.operands import Packed
 from bitfront.kernels.packing import pack_codes as pack_weight
 from bitfront.spaces.ops import MaxPool
-
-MAP_DTYPES: Final = (torch.float32, torch.bfloat16)
 
 
 class GpuKernels:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import torch
 from torch import Tensor
@@ -25,6 +25,9 @@ from bitfront.kernels.geometry import Conv2dGeometry, Fill
 from bitfront.kernels.layout import CodeFormat
 from bitfront.kernels.operands import Packed
 from bitfront.spaces.ops import MaxPool
+
+MAP_DTYPES: Final = (torch.float32, torch.bfloat16)
+"""What maps of floats may be on a GPU; on a CPU only the first."""
 
 Run = Callable[..., Tensor]
 """A step: from the values that it reads to its own."""

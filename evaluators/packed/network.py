@@ -15,7 +15,7 @@ from bitfront.evaluators.packed.compute import Compiler
 from bitfront.evaluators.packed.cpu_kernels import CpuKernels
 from bitfront.evaluators.packed.fold import device_of
 from bitfront.evaluators.packed.grouping import Group, grouped, kept_as_bits, readers_of
-from bitfront.evaluators.packed.kernels import Kernels, Run, Stopwatch
+from bitfront.evaluators.packed.kernels import MAP_DTYPES, Kernels, Run, Stopwatch
 from bitfront.evaluators.packed.memory import Memory
 from bitfront.evaluators.packed.places import places
 from bitfront.kernels.native_library import load
@@ -235,7 +235,7 @@ def _kernels_of(
     device: torch.device, threads: int, variant: str | None, maps: torch.dtype
 ) -> Kernels | None:
     """What is made for a device; None, after a warning, where nothing is."""
-    accepted = (torch.float32,) if device.type == "cpu" else (torch.float32, torch.bfloat16)
+    accepted = MAP_DTYPES[:1] if device.type == "cpu" else MAP_DTYPES
     if maps not in accepted:
         raise InvalidValue(
             f"maps must be {' or '.join(map(str, accepted))} on {_named(device)}, but is {maps}."

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 import triton
 
+from bitfront.kernels import machine
 from bitfront.kernels.gpu.prepare import capability_of
 
 _DRIVER: Final = Path("/proc/driver/nvidia/version")
@@ -56,19 +55,8 @@ def device_facts(device: torch.device) -> DeviceFacts:
 
 def versions() -> dict[str, str]:
     """Of what takes part in a measurement; "absent" where it is not there."""
-    found = {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "triton": triton.__version__,
-        "cuda": torch.version.cuda or "absent",
-        "driver": driver_version(),
-    }
-    for package in ("gemlite", "bitblas"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "absent"
-    return found
+    found = machine.versions(("torch", "triton", "gemlite", "bitblas"))
+    return {**found, "cuda": torch.version.cuda or "absent", "driver": driver_version()}
 
 
 def driver_version(path: Path = _DRIVER) -> str:

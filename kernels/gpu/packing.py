@@ -17,6 +17,7 @@ from bitfront.kernels import packing as reference
 from bitfront.kernels.geometry import Conv2dGeometry
 from bitfront.kernels.gpu.bits import popcount, to_words
 from bitfront.kernels.gpu.launch import blocks, on_device, power_of_two, require_device
+from bitfront.kernels.gpu.rows import joined_axes
 from bitfront.kernels.layout import (
     WORD_BITS,
     CodeFormat,
@@ -328,14 +329,7 @@ def _packed(x: Tensor, format: CodeFormat | None) -> tuple[Tensor, Tensor, Tenso
 
 def _two_axes(x: Tensor) -> tuple[Tensor, tuple[tuple[int, int], tuple[int, int]]]:
     """The leading axes as two of (size, step); a copy where they are more."""
-    axes: list[tuple[int, int]] = []
-    for size, step in zip(x.shape[:-1], x.stride()[:-1], strict=True):
-        if size == 1:
-            continue
-        if axes and axes[-1][1] == size * step:
-            axes[-1] = (axes[-1][0] * size, step)
-        else:
-            axes.append((size, step))
+    axes = [(size, step) for size, (step,) in joined_axes(x.shape[:-1], x.stride()[:-1])]
     if len(axes) > 2:
         return _two_axes(x.contiguous())
     outer, inner = [(1, 0)] * (2 - len(axes)) + axes

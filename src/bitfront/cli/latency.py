@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from bitfront.evaluators.latency.twin import Contender
     from bitfront.spaces.architecture import Architecture
 
-DEVICES = ("cpu", "cuda")
-MAPS = ("float32", "bfloat16")
-
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Batch = Annotated[int, typer.Option(help="Images of one call.", min=1, max=1024)]
 Maps = Annotated[
@@ -130,6 +127,7 @@ def check_device(device: str, threads: int, maps: str) -> None:
     Raises:
         InvalidValue: If so.
     """
+    from bitfront.evaluators.latency.table import DEVICES, MAPS
     from bitfront.spaces.errors import InvalidValue
 
     if device not in DEVICES:
