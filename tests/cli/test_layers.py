@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -114,6 +117,20 @@ def test_a_network_that_a_table_does_not_cover(bitfront, small):
     assert ran.status == 2
     assert "has no time for" in ran.err
     assert "the first: input 3x224x224" in ran.err
+
+
+def test_an_interrupted_recording_keeps_its_layers(tmp_path):
+    words = ("layers", "record", "t.latency.json", "--space", "melius", "--samples", "400")
+    command = [sys.executable, "-m", "bitfront", *words, "--input", "1x8x8", "--repeats", "2"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
+        first = running.stderr.readline()
+        running.send_signal(signal.SIGINT)
+        said = running.stderr.read()
+    assert "1 of " in first
+    assert running.returncode == 130
+    assert "Interrupted: what was timed is kept in t.latency.json" in " ".join(said.split())
+    assert "Traceback" not in said
+    assert len(read_table(tmp_path / "t.latency.json")) > 0
 
 
 def test_a_table_of_many_networks_is_recorded(bitfront, small, tmp_path):

@@ -148,7 +148,14 @@ def record_table(
         err.print(f"{network} of {len(everything)}: {timed} new layers")
 
     setting = setting_here(device, threads=threads, batch=batch, maps=maps)
-    table = record(everything, file, setting, repeats=repeats, tell=tell)
+    try:
+        table = record(everything, file, setting, repeats=repeats, tell=tell)
+    except KeyboardInterrupt:
+        err.print(
+            f"Interrupted: what was timed is kept in {file}; the same command goes on.",
+            markup=False,
+        )
+        raise typer.Exit(130) from None
     data = {"file": str(file), "networks": len(everything), **facts(table)}
     if space is not None:
         others = _drawn(space, task, f"{seed}:others", COVERED_OF)
